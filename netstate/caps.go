@@ -1,0 +1,21 @@
+package netstate
+
+// Caps says what a reader can tell on this system and with these rights, so
+// that nothing unknown is ever shown as absent.
+type Caps struct {
+	// Source names the table: "sock_diag", "/proc/net", "sysctl", "iphlpapi".
+	Source string `json:"source"`
+	// Timers: the time that a TIME-WAIT socket has left is known.
+	Timers bool `json:"timers"`
+	// Bound: sockets that are bound but neither listen nor connect are listed.
+	Bound bool `json:"bound"`
+	// Inodes: sockets are matched to every process that shares them, not to
+	// the first.
+	Inodes bool `json:"inodes"`
+	// AllHolders: the holders of other users' sockets can be seen too.
+	AllHolders bool `json:"all_holders"`
+	// Destroy: this process may destroy single sockets (SOCK_DESTROY).
+	Destroy bool `json:"destroy"`
+	// Notes say in sentences what is missing and how to get it.
+	Notes []string `json:"notes,omitempty"`
+}

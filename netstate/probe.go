@@ -1,0 +1,33 @@
+package netstate
+
+import "time"
+
+// Probe is one real bind: socket, options, bind, close. It never listens,
+// since a client could then connect to it.
+type Probe struct {
+	Spec BindSpec
+	At   time.Time
+	Took time.Duration
+	// Err is nil if the bind succeeded, otherwise the system's error, which
+	// errors.Is compares with syscall errno values and fs.ErrPermission.
+	Err error
+}
+
+// Bindable reports whether the bind succeeded.
+func (p Probe) Bindable() bool { return p.Err == nil }
+
+// Verdictable classes of a refused bind. They are the same on every system,
+// though the numbers behind them differ.
+type ErrClass uint8
+
+// The classes that decide what happens next.
+const (
+	ClassNone      ErrClass = iota
+	ClassInUse              // EADDRINUSE: it may clear
+	ClassDenied             // EACCES, EPERM: waiting never helps
+	ClassNoAddress          // EADDRNOTAVAIL, EINVAL, ENODEV: waiting never helps
+	ClassOther
+)
+
+// Class tells which kind of refusal Err is.
+func (p Probe) Class() ErrClass { return classify(p.Err) }

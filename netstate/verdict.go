@@ -1,0 +1,118 @@
+package netstate
+
+import "time"
+
+// Reason is the one-word answer to "why can I not bind?".
+type Reason string
+
+// The reasons, ordered from nothing to do to nothing known.
+const (
+	ReasonFree      Reason = "free"
+	ReasonHeld      Reason = "held"       // a LISTEN socket
+	ReasonBound     Reason = "bound"      // bound, never listened
+	ReasonInUse     Reason = "in-use"     // a live connection uses the port as its local end
+	ReasonLingering Reason = "lingering"  // only the kernel holds it: TIME-WAIT, orphans
+	ReasonDenied    Reason = "denied"     // EACCES
+	ReasonNoAddress Reason = "no-address" // EADDRNOTAVAIL, EINVAL: not an address of this machine
+	ReasonUnknown   Reason = "unknown"    // refused, and nothing visible explains it
+)
+
+// Evidence says what a verdict rests on.
+type Evidence string
+
+// A verdict from a real bind is the kernel's own word; one from the rules is
+// what the kernel would say by the table and kernel.md's predicate.
+const (
+	EvidenceBind  Evidence = "bind"
+	EvidenceRules Evidence = "rules"
+)
+
+// Blocker is a socket that refuses the bind, with those who hold it.
+type Blocker struct {
+	Socket  Socket
+	Holders []Holder
+	// Certain is false if the socket blocks only under an assumption about
+	// its hidden options: one of several such sockets does block.
+	Certain bool
+	// Clears says when it stops blocking by itself.
+	Clears Clears
+}
+
+// Clears is when a socket ends without anybody doing anything. The zero value
+// means that it never does or that nobody can tell.
+type Clears struct {
+	// From and Until bound the instant. The kernel's timer wheel lets a
+	// TIME-WAIT socket block up to 2.05 s beyond its own timer.
+	From, Until time.Time
+}
+
+// Known reports whether an end is known.
+func (c Clears) Known() bool { return !c.Until.IsZero() }
+
+// CureAction names what would make the bind succeed.
+type CureAction string
+
+// The cures that a verdict may propose.
+const (
+	CureStop      CureAction = "stop"
+	CureWait      CureAction = "wait"
+	CureDestroy   CureAction = "destroy"
+	CureReuseAddr CureAction = "reuseaddr"
+	CureHost      CureAction = "host"
+	CureReserve   CureAction = "reserve"
+	CurePrivilege CureAction = "privilege"
+)
+
+// Cure is one thing that would make this bind succeed.
+type Cure struct {
+	Action  CureAction `json:"action"`
+	Text    string     `json:"text"`
+	Command string     `json:"command,omitempty"`
+}
+
+// Cell is one entry of the bind matrix: what the rules say about the same
+// port with another address or other options.
+type Cell struct {
+	Spec     BindSpec
+	Bindable Tri
+}
+
+// Verdict answers for one BindSpec: whether, why, until when, and what helps.
+type Verdict struct {
+	At       time.Time
+	Spec     BindSpec
+	Bindable bool
+	// Errno is the kernel's name of the refusal, such as "EADDRINUSE"; empty
+	// if bindable. Err is the error itself, for errors.Is.
+	Errno    string
+	Err      error
+	Evidence Evidence
+	Reason   Reason
+	// Summary is the whole answer as one sentence.
+	Summary  string
+	Blockers []Blocker
+	// Clears is when the last blocker ends by itself; zero if unknown.
+	Clears Clears
+	Cures  []Cure
+	Matrix []Cell
+	// Counts of the port's sockets by state, whatever the address.
+	Counts map[State]int
+	// Note says what else is worth knowing, such as a disagreement between
+	// the bind and the rules.
+	Note string
+}
+
+// Holders returns every process that holds a blocker, each once.
+func (v *Verdict) Holders() []Holder {
+	var all []Holder
+	seen := map[int]bool{}
+	for i := range v.Blockers {
+		for _, h := range v.Blockers[i].Holders {
+			if !seen[h.ID.PID] {
+				seen[h.ID.PID] = true
+				all = append(all, h)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,43 @@
+package reclaim
+
+import (
+	"time"
+
+	"berth/netstate"
+)
+
+// EventKind is what happened.
+type EventKind string
+
+// The events of a run, each at most a few times except probe.
+const (
+	EventSignal    EventKind = "signal"    // Signal was sent to Holder
+	EventExit      EventKind = "exit"      // Holder is gone, Took after its first signal
+	EventStale     EventKind = "stale"     // Holder's pid is another program now; nothing was signalled
+	EventSurvived  EventKind = "survived"  // Holder outlived the grace and the plan has no SIGKILL
+	EventDestroyed EventKind = "destroyed" // Count sockets were destroyed
+	EventProbe     EventKind = "probe"     // one real bind: Probe, and Verdict if it was refused
+	EventBindable  EventKind = "bindable"  // the port can be bound: the end
+	EventTimeout   EventKind = "timeout"   // it could not, within the plan's bound
+	EventError     EventKind = "error"     // the run cannot go on: Err
+	EventCancelled EventKind = "cancelled" // the caller cancelled; what was done stays done
+)
+
+// Event is one thing that happened during a run, reported in order and from
+// one goroutine.
+type Event struct {
+	At   time.Time
+	Kind EventKind
+	// Step is the index in Plan.Steps that the event belongs to.
+	Step   int
+	Holder netstate.Holder
+	Signal string
+	Took   time.Duration
+	Count  int
+	Probe  netstate.Probe
+	// Verdict explains a refused probe: who refuses now and until when.
+	Verdict *netstate.Verdict
+	// Deadline is the end of the wait that a probe belongs to.
+	Deadline time.Time
+	Err      error
+}

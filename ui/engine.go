@@ -1,0 +1,73 @@
+package ui
+
+import (
+	"context"
+	"time"
+
+	"berth/gatewaylaunch"
+	"berth/netstate"
+	"berth/reclaim"
+)
+
+// Observation is everything that a page shows, taken at one moment. The
+// engine sends a new one each second, and at once when something happened.
+type Observation struct {
+	At       time.Time
+	Snapshot *netstate.Snapshot
+	Owners   *netstate.Owners
+	// Verdicts holds, by port, what the rules say about the gateway's kind
+	// of bind on every port that Snapshot shows in use, and for the focused
+	// port the verdict of a real bind.
+	Verdicts map[uint16]netstate.Verdict
+	// Err says why the newest read failed; Snapshot is then the last good
+	// one, and Snapshot.At tells its age.
+	Err error
+}
+
+// PlanRequest asks for a plan to free a port.
+type PlanRequest struct {
+	Spec netstate.BindSpec
+	// Only restricts the plan to one holder (pid), or 0 for all blockers.
+	Only int
+	// Destroy asks for a plan that destroys lingering sockets.
+	Destroy bool
+	// Restart says that the gateway is started afterwards: a holder that is
+	// an earlier instance of it needs no typed confirmation.
+	Restart bool
+}
+
+// GatewayInfo describes the gateway that this berth starts.
+type GatewayInfo struct {
+	Spec    netstate.BindSpec
+	Command []string
+	Dir     string
+	Log     string
+	// Demo is set for the embedded demo gateway, which ends with berth.
+	Demo    bool
+	Retries int
+	// Interval is the pause between attempts.
+	Interval time.Duration
+}
+
+// Engine is what the screen needs from the machine. Every method may be
+// called from any goroutine; those with a context block until done.
+type Engine interface {
+	// Observations carries the newest observation, never a queue. It is
+	// closed when the engine ends.
+	Observations() <-chan Observation
+	// Focus makes the engine probe spec with a real bind at each observation;
+	// nil stops that. Refresh asks for an observation now.
+	Focus(spec *netstate.BindSpec)
+	Refresh()
+	// Spec returns the bind that the engine assumes for a port.
+	Spec(port uint16) netstate.BindSpec
+
+	Plan(ctx context.Context, req PlanRequest) (reclaim.Plan, error)
+	Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error
+
+	Gateway() GatewayInfo
+	// StartGateway launches and watches the gateway until it ends, fails or
+	// ctx is cancelled, which stops it. StopGateway asks it to end.
+	StartGateway(ctx context.Context, on func(gatewaylaunch.Event)) error
+	StopGateway(ctx context.Context) error
+}
