@@ -16,6 +16,16 @@ type Caps struct {
 	AllHolders bool `json:"all_holders"`
 	// Destroy: this process may destroy single sockets (SOCK_DESTROY).
 	Destroy bool `json:"destroy"`
+	// EphemeralFrom and EphemeralTo bound the local ports that the system gives
+	// to outgoing connections (ip_local_port_range); 0 if not known.
+	EphemeralFrom uint16 `json:"-"`
+	EphemeralTo   uint16 `json:"-"`
 	// Notes say in sentences what is missing and how to get it.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Ephemeral reports whether the system may give port to an outgoing
+// connection by itself.
+func (c *Caps) Ephemeral(port uint16) bool {
+	return c.EphemeralFrom != 0 && c.EphemeralFrom <= port && port <= c.EphemeralTo
 }

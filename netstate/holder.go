@@ -59,6 +59,13 @@ func (o *Owners) Add(inode uint64, h Holder) {
 	o.byInode[inode] = append(o.byInode[inode], h)
 }
 
+// sort brings the holders of each socket into the order of their pids.
+func (o *Owners) sort() {
+	for _, hs := range o.byInode {
+		slices.SortFunc(hs, func(a, b Holder) int { return a.ID.PID - b.ID.PID })
+	}
+}
+
 // AddPID records the facts of a process, for tables that list a pid and no
 // inode.
 func (o *Owners) AddPID(h Holder) { o.byPID[h.ID.PID] = h }

@@ -110,13 +110,14 @@ func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 		return Verdict{}, err
 	}
 	defer func() { <-s.sem }()
-	sockets := append([]Socket(nil), snap.Port(spec.Port)...)
+	// Nobody else has this snapshot yet, so the options are filled in place.
+	sockets := snap.Port(spec.Port)
 	owners, err := s.b.owners(ctx, sockets)
 	if err != nil {
 		return Verdict{}, err
 	}
 	s.b.flags(sockets, owners)
-	return Explain(spec, &probe, NewSnapshot(snap.At, sockets, snap.Caps), owners), nil
+	return Explain(spec, &probe, snap, owners), nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the

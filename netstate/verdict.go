@@ -34,6 +34,9 @@ type Blocker struct {
 	// Certain is false if the socket blocks only under an assumption about
 	// its hidden options: one of several such sockets does block.
 	Certain bool
+	// Outbound is Yes if the socket is the client's end of a connection: the
+	// port was taken by something that went out, not by a server.
+	Outbound Tri
 	// Clears says when it stops blocking by itself.
 	Clears Clears
 }
@@ -87,7 +90,10 @@ type Verdict struct {
 	Errno    string
 	Err      error
 	Evidence Evidence
-	Reason   Reason
+	// Unsure is set if the rules alone could not tell, because the answer
+	// hangs on options that are hidden; a verdict from a bind is never unsure.
+	Unsure bool
+	Reason Reason
 	// Summary is the whole answer as one sentence.
 	Summary  string
 	Blockers []Blocker

@@ -1,6 +1,8 @@
 package reclaim
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"berth/netstate"
@@ -96,4 +98,189 @@ func (p *Plan) Targets() []netstate.Holder {
 		}
 	}
 	return hs
+}
+
+// killAtMost bounds the wait after SIGKILL. A process that is still there
+// then is stuck in the kernel, and no signal can help.
+const killAtMost = 2 * time.Second
+
+// NewPlan says what would free the port of a verdict. It is pure. A verdict
+// that is bindable gives a plan that only proves so.
+func NewPlan(v netstate.Verdict, policy Policy, self Self) Plan {
+	p := Plan{Spec: v.Spec, Verdict: v, Policy: policy, Feasible: true}
+	if !v.Bindable {
+		p.addHolders(self)
+		p.addLingering(self)
+		switch v.Reason {
+		case netstate.ReasonDenied, netstate.ReasonNoAddress, netstate.ReasonUnknown:
+			p.refuse(netstate.Holder{}, v.Summary)
+		}
+	}
+	p.Steps = append(p.Steps, Step{
+		Kind:   StepWait,
+		AtMost: policy.Wait,
+		Text:   fmt.Sprintf("probe %s until it can be bound%s", v.Spec, options(v.Spec)),
+	})
+	return p
+}
+
+func (p *Plan) refuse(h netstate.Holder, why string) {
+	p.Refused = append(p.Refused, Refusal{Holder: h, Why: why})
+	p.Feasible = false
+}
+
+// addHolders adds the signals, or the reasons against them.
+func (p *Plan) addHolders(self Self) {
+	targets := make([]netstate.Holder, 0, 4)
+	seen := map[int]bool{}
+	for i := range p.Verdict.Blockers {
+		b := &p.Verdict.Blockers[i]
+		if !b.Socket.Owned() {
+			continue
+		}
+		if len(b.Holders) == 0 {
+			p.refuse(netstate.Holder{}, fmt.Sprintf("a process that this user may not see holds %s (%s): run berth as root", b.Socket.Local, b.Socket.State))
+			continue
+		}
+		for _, h := range b.Holders {
+			if seen[h.ID.PID] {
+				continue
+			}
+			seen[h.ID.PID] = true
+			if why := self.forbidden(h); why != "" {
+				p.refuse(h, why)
+			} else if b.Outbound == netstate.Yes {
+				p.refuse(h, fmt.Sprintf("is a client: its outgoing connection to %s uses this port, and stopping it would hit the wrong program", b.Socket.Remote))
+			} else {
+				targets = append(targets, h)
+			}
+		}
+	}
+	clients := p.Verdict.Counts[netstate.Established]
+	for _, h := range parentsFirst(targets) {
+		needs := self.lacks(h)
+		if needs != "" {
+			p.Feasible = false
+		}
+		p.Steps = append(p.Steps, Step{Kind: StepTerm, Holder: h, AtMost: p.Policy.Grace, Needs: needs,
+			Text: "SIGTERM to " + name(h)})
+		if why := self.typed(h, p.Policy, clients); why != "" && p.Typed == "" {
+			p.Typed, p.TypedWhy = netstate.PlainName(h.Name), why
+		}
+		if h.Unit != "" {
+			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in %s, and systemd may start it again: to stop it for good, use systemctl stop %s", name(h), h.Unit, h.Unit))
+		}
+		if h.Container != "" {
+			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in a container (%s), whose engine may start it again", name(h), h.Container))
+		}
+	}
+	if !p.Policy.NoKill {
+		for _, h := range parentsFirst(targets) {
+			p.Steps = append(p.Steps, Step{Kind: StepKill, Holder: h, AtMost: killAtMost, Needs: self.lacks(h),
+				Text: "if it is still alive: SIGKILL to " + name(h)})
+		}
+	}
+	if len(targets) > 0 && clients > 0 {
+		p.Risks = append(p.Risks, fmt.Sprintf("%s on this port will be cut off", count(clients, "connection", "connections")))
+		if p.leavesTimeWait() && !p.Policy.Destroy {
+			p.Risks = append(p.Risks, "the listener has no SO_REUSEADDR, so its connections may block the port as TIME-WAIT for 60 s afterwards; --destroy removes them")
+		}
+	}
+}
+
+// leavesTimeWait: connections inherit the listener's options, and what they
+// leave behind blocks if the flag was not set.
+func (p *Plan) leavesTimeWait() bool {
+	for i := range p.Verdict.Blockers {
+		if s := &p.Verdict.Blockers[i].Socket; s.State == netstate.Listen && s.ReuseAddr == netstate.No {
+			return true
+		}
+	}
+	return !p.Spec.ReuseAddr
+}
+
+// addLingering adds the destruction of what only the kernel holds, or says
+// that it takes longer than the plan waits.
+func (p *Plan) addLingering(self Self) {
+	var sockets []netstate.Socket
+	var slow netstate.Clears
+	late := false
+	for i := range p.Verdict.Blockers {
+		b := &p.Verdict.Blockers[i]
+		if b.Socket.Owned() {
+			continue
+		}
+		if !b.Socket.Lingering() {
+			continue // an unaccepted connection goes with its listener
+		}
+		sockets = append(sockets, b.Socket)
+		if !b.Clears.Known() || b.Clears.From.After(p.Verdict.At.Add(p.Policy.Wait)) {
+			late = true
+			if b.Clears.From.After(slow.From) {
+				slow = b.Clears
+			}
+		}
+	}
+	switch {
+	case p.Policy.Destroy:
+		if len(sockets) == 0 && len(p.Steps) == 0 {
+			return
+		}
+		step := Step{Kind: StepDestroy, Sockets: sockets, AtMost: time.Second, Text: "destroy the TIME-WAIT sockets and orphans that are left on the port then"}
+		if n := len(sockets); n > 0 {
+			step.Text = fmt.Sprintf("destroy %s that only the kernel holds", count(n, "socket", "sockets"))
+			p.Risks = append(p.Risks, "late segments of a destroyed connection could reach a new one with the same two endpoints (RFC 1337); for a restart on one machine that is harmless")
+		}
+		if !self.Destroy {
+			step.Needs = "root (CAP_NET_ADMIN) on a kernel that can destroy sockets"
+			p.Feasible = p.Feasible && len(sockets) == 0
+		}
+		p.Steps = append(p.Steps, step)
+	case late && slow.Known():
+		p.refuse(netstate.Holder{}, fmt.Sprintf("%s %s for %s, longer than the plan waits (%s): wait for it, or destroy what is left (--destroy)",
+			count(len(sockets), "TIME-WAIT or closing socket", "TIME-WAIT or closing sockets"), verb(len(sockets), "blocks", "block"), netstate.Seconds(slow.From.Sub(p.Verdict.At)), netstate.Seconds(p.Policy.Wait)))
+	case late:
+		p.refuse(netstate.Holder{}, fmt.Sprintf("%s without a fixed end %s the port: wait for it, or destroy what is left (--destroy)", count(len(sockets), "closing socket", "closing sockets"), verb(len(sockets), "blocks", "block")))
+	}
+}
+
+// parentsFirst orders targets so that a master is told to stop before its
+// workers, which it would otherwise replace: a parent has fewer ancestors.
+func parentsFirst(hs []netstate.Holder) []netstate.Holder {
+	out := slices.Clone(hs)
+	slices.SortStableFunc(out, func(a, b netstate.Holder) int { return len(a.Parents) - len(b.Parents) })
+	return out
+}
+
+func name(h netstate.Holder) string {
+	if h.Name == "" {
+		return fmt.Sprintf("pid %d", h.ID.PID)
+	}
+	return fmt.Sprintf("%s %d", netstate.PlainName(h.Name), h.ID.PID)
+}
+
+func options(b netstate.BindSpec) string {
+	switch {
+	case b.ReuseAddr && b.ReusePort:
+		return " (SO_REUSEADDR, SO_REUSEPORT)"
+	case b.ReuseAddr:
+		return " (SO_REUSEADDR)"
+	case b.ReusePort:
+		return " (SO_REUSEPORT)"
+	}
+	return ""
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func verb(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }

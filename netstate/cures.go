@@ -1,0 +1,102 @@
+package netstate
+
+import (
+	"fmt"
+	"time"
+)
+
+// cures lists what would make this bind succeed, the least harmful first.
+func cures(v *Verdict, snap *Snapshot) []Cure {
+	if v.Bindable {
+		return nil
+	}
+	port := v.Spec.Port
+	var cs []Cure
+	add := func(action CureAction, text, command string) {
+		cs = append(cs, Cure{Action: action, Text: text, Command: command})
+	}
+	switch v.Reason {
+	case ReasonDenied:
+		if port < 1024 {
+			add(CurePrivilege, "run the server as root, give it the right to low ports, or choose a port from 1024 up", fmt.Sprintf("setcap cap_net_bind_service=+ep SERVER, or sysctl -w net.ipv4.ip_unprivileged_port_start=%d", port))
+		}
+		return cs
+	case ReasonNoAddress:
+		add(CureHost, "bind an address of this machine, such as 127.0.0.1", fmt.Sprintf("berth why %d --host loopback", port))
+		return cs
+	}
+	if v.Reason == ReasonUnknown {
+		// What refuses the bind is not visible, so nothing can be promised.
+		if !snap.Caps.AllHolders {
+			add(CurePrivilege, "ask again as root, who sees every socket's holder", fmt.Sprintf("sudo berth why %d%s", port, specFlags(v.Spec)))
+		}
+		return cs
+	}
+	where := specFlags(v.Spec)
+	if !v.Spec.ReuseAddr && reuseHelps(v) {
+		add(CureReuseAddr, "let the server set SO_REUSEADDR before it binds, as Node and Go do", fmt.Sprintf("berth why %d%s --reuseaddr", port, hostFlag(v.Spec)))
+	}
+	if v.Clears.Known() {
+		left := v.Clears.Until.Sub(v.At)
+		add(CureWait, "wait "+Seconds(v.Clears.From.Sub(v.At)), fmt.Sprintf("berth wait %d%s --timeout %ds", port, where, int(left/time.Second)+1))
+	}
+	var lingering, stoppable, outgoing bool
+	for i := range v.Blockers {
+		b := &v.Blockers[i]
+		switch {
+		case b.Socket.Lingering():
+			lingering = true
+		case b.Outbound == Yes:
+			outgoing = true
+		case len(b.Holders) > 0 || b.Socket.Owned():
+			stoppable = true
+		}
+	}
+	if stoppable {
+		add(CureStop, "stop "+HoldersText(v.Holders()), fmt.Sprintf("berth free %d%s", port, where))
+	}
+	if lingering && snap.Caps.Source == "sock_diag" {
+		add(CureDestroy, plural(len(v.Blockers), "destroy the socket in the kernel", "destroy the %d sockets in the kernel")+" (needs root; safe unless the same two endpoints talk again within a minute)", fmt.Sprintf("berth free %d%s --destroy", port, where))
+	}
+	if outgoing || lingering && snap.Caps.Ephemeral(port) {
+		add(CureReserve, "keep the system from giving this port to outgoing connections again (this does not free it now)", fmt.Sprintf("sysctl -w net.ipv4.ip_local_reserved_ports=%d", port))
+	}
+	for i := range v.Matrix {
+		if c := &v.Matrix[i]; c.Bindable == Yes && c.Spec.ReuseAddr == v.Spec.ReuseAddr && c.Spec.ReusePort == v.Spec.ReusePort && c.Spec.Addr != v.Spec.Addr {
+			add(CureHost, "bind "+c.Spec.Addr.String()+" instead", fmt.Sprintf("berth why %d --host %s", port, c.Spec.Addr))
+			break
+		}
+	}
+	return cs
+}
+
+// reuseHelps: by the rules the same bind with SO_REUSEADDR is not refused for
+// certain, because no blocker listens.
+func reuseHelps(v *Verdict) bool {
+	for i := range v.Blockers {
+		if s := &v.Blockers[i].Socket; s.State == Listen || s.ReuseAddr == No {
+			return false
+		}
+	}
+	return true
+}
+
+// specFlags repeats the parts of the spec that differ from a command's
+// defaults, so that the printed command asks the same question.
+func specFlags(b BindSpec) string {
+	flags := hostFlag(b)
+	if !b.ReuseAddr {
+		flags += " --reuseaddr=false"
+	}
+	if b.ReusePort {
+		flags += " --reuseport"
+	}
+	return flags
+}
+
+func hostFlag(b BindSpec) string {
+	if b.Addr.String() == "127.0.0.1" && b.Family == INET {
+		return ""
+	}
+	return " --host " + b.Addr.String()
+}

@@ -1,0 +1,228 @@
+package netstate
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Explain judges one bind. probe is the experiment and may be nil: the
+// verdict then rests on the rules alone. snap is the evidence: the table from
+// about the time of the probe, with the options of its sockets filled in where
+// they are known. Explain is pure, so that it can be tested on any scene.
+//
+// Where a probe was made, it decides whether; the rules only say why. If they
+// disagree, the verdict follows the probe and Note says so.
+func Explain(spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) Verdict {
+	sockets := snap.Port(spec.Port)
+	v := Verdict{At: snap.At, Spec: spec, Evidence: EvidenceRules, Counts: countStates(sockets)}
+	certain, possible := blockers(spec, snap, owners)
+
+	if probe == nil {
+		v.judgeByRules(certain, possible)
+	} else {
+		v.Evidence = EvidenceBind
+		v.judgeByBind(probe, certain, possible)
+	}
+	v.Clears = latest(v.Blockers)
+	v.Matrix = matrix(spec, sockets)
+	v.Summary = summarize(&v)
+	v.Cures = cures(&v, snap)
+	return v
+}
+
+func (v *Verdict) judgeByRules(certain, possible []Blocker) {
+	switch {
+	case len(certain) > 0:
+		v.Errno, v.Blockers = "EADDRINUSE", certain
+		v.Reason = reasonOf(certain)
+	case len(possible) > 0:
+		// Most servers set SO_REUSEADDR, and their remains then block
+		// nobody. The table cannot show it, so it is said.
+		v.Bindable, v.Unsure, v.Reason = true, true, ReasonFree
+		v.Blockers = possible
+	default:
+		v.Bindable, v.Reason = true, ReasonFree
+	}
+}
+
+func (v *Verdict) judgeByBind(probe *Probe, certain, possible []Blocker) {
+	v.Err, v.Errno = probe.Err, ErrnoName(probe.Err)
+	switch probe.Class() {
+	case ClassNone:
+		v.Bindable, v.Reason = true, ReasonFree
+		if len(certain) > 0 {
+			v.Note = "by the rules " + describe(&certain[0].Socket) + " should refuse this bind, yet the kernel allowed it; its answer counts"
+		}
+	case ClassInUse:
+		v.Blockers = certain
+		if len(certain) == 0 {
+			// The bind was refused and nothing certain explains it, so what
+			// depended on hidden options is the explanation: one of them.
+			v.Blockers = possible
+			if len(possible) == 1 {
+				possible[0].Certain = true
+			}
+		}
+		v.Reason = reasonOf(v.Blockers)
+	case ClassDenied:
+		v.Reason = ReasonDenied
+	case ClassNoAddress:
+		v.Reason = ReasonNoAddress
+	default:
+		v.Reason = ReasonUnknown
+	}
+}
+
+// blockers sorts the port's sockets into those that refuse the bind by the
+// rules and those that do so only under an assumption about hidden options.
+func blockers(spec BindSpec, snap *Snapshot, owners *Owners) (certain, possible []Blocker) {
+	sockets := snap.Port(spec.Port)
+	for i := range sockets {
+		s := &sockets[i]
+		c := Conflict(spec, s)
+		if c == No {
+			continue
+		}
+		b := Blocker{
+			Socket:   *s,
+			Holders:  owners.Of(s),
+			Certain:  c == Yes,
+			Outbound: outbound(s, snap),
+			Clears:   ClearsOf(s, snap.At),
+		}
+		if c == Yes {
+			certain = append(certain, b)
+		} else {
+			possible = append(possible, b)
+		}
+	}
+	return certain, possible
+}
+
+// outbound says whether a connection went out from this port, so that its
+// process is a client that happens to sit on it. Nothing in the kernel's
+// table tells the two ends apart; two facts do when they are there: who
+// listens on either end, and whether the port is one that the system hands
+// out to clients.
+func outbound(s *Socket, snap *Snapshot) Tri {
+	if !s.Remote.IsValid() {
+		return No
+	}
+	if s.State == SynSent {
+		return Yes
+	}
+	if listens(snap, s.Remote) {
+		return TriOf(!listens(snap, s.Local))
+	}
+	if listens(snap, s.Local) {
+		return No
+	}
+	if snap.Caps.EphemeralFrom == 0 {
+		return Unknown
+	}
+	local, remote := snap.Caps.Ephemeral(s.Local.Port()), snap.Caps.Ephemeral(s.Remote.Port())
+	switch {
+	case local && !remote:
+		return Yes
+	case remote && !local:
+		return No
+	}
+	return Unknown
+}
+
+// listens reports whether the table has a listener that serves addr.
+func listens(snap *Snapshot, addr netip.AddrPort) bool {
+	sockets := snap.Port(addr.Port())
+	for i := range sockets {
+		s := &sockets[i]
+		if s.State != Listen {
+			continue
+		}
+		if a := s.Local.Addr(); a == addr.Addr() || a.IsUnspecified() && (a.Is6() || addr.Addr().Is4()) {
+			return true
+		}
+	}
+	return false
+}
+
+// reasonOf names the blocker that decides what helps: a process that holds
+// the port comes before what the kernel alone holds.
+func reasonOf(bs []Blocker) Reason {
+	best := ReasonUnknown
+	order := map[Reason]int{ReasonUnknown: 0, ReasonLingering: 1, ReasonInUse: 2, ReasonBound: 3, ReasonHeld: 4}
+	for i := range bs {
+		if r := reasonFor(&bs[i].Socket); order[r] > order[best] {
+			best = r
+		}
+	}
+	return best
+}
+
+func reasonFor(s *Socket) Reason {
+	switch {
+	case s.State == Listen:
+		return ReasonHeld
+	case s.State == Bound:
+		return ReasonBound
+	case s.Lingering():
+		return ReasonLingering
+	}
+	return ReasonInUse
+}
+
+// matrix says what the rules answer for the same port with other addresses
+// and options: the addresses that a server might bind, with the three option
+// sets that servers use.
+func matrix(spec BindSpec, sockets []Socket) []Cell {
+	type place struct {
+		addr   netip.Addr
+		v6only bool
+	}
+	places := []place{{spec.Addr, spec.V6Only}}
+	for _, p := range []place{
+		{netip.AddrFrom4([4]byte{127, 0, 0, 1}), false},
+		{netip.IPv4Unspecified(), false},
+		{netip.IPv6Loopback(), true},
+		{netip.IPv6Unspecified(), false},
+		{netip.IPv6Unspecified(), true},
+	} {
+		if p != places[0] {
+			places = append(places, p)
+		}
+	}
+	cells := make([]Cell, 0, 3*len(places))
+	for i, p := range places {
+		for _, opt := range []struct{ addr, port bool }{{false, false}, {true, false}, {true, true}} {
+			b := spec
+			b.Addr, b.V6Only, b.ReuseAddr, b.ReusePort = p.addr, p.v6only, opt.addr, opt.port
+			if i > 0 {
+				b.Family = INET
+				if p.addr.Is6() {
+					b.Family = INET6
+				}
+			}
+			free := Yes
+			for j := range sockets {
+				free = and(free, not(Conflict(b, &sockets[j])))
+			}
+			cells = append(cells, Cell{Spec: b, Bindable: free})
+		}
+	}
+	return cells
+}
+
+func countStates(sockets []Socket) map[State]int {
+	counts := make(map[State]int)
+	for i := range sockets {
+		counts[sockets[i].State]++
+	}
+	return counts
+}
+
+// describe names a socket: "the LISTEN socket 127.0.0.1:80".
+func describe(s *Socket) string {
+	if s.Remote.IsValid() {
+		return fmt.Sprintf("the %s socket %s → %s", s.State, s.Local, s.Remote)
+	}
+	return fmt.Sprintf("the %s socket %s", s.State, s.Local)
+}

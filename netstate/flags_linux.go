@@ -1,0 +1,50 @@
+package netstate
+
+import "golang.org/x/sys/unix"
+
+// flags asks each owned socket itself, through a duplicate of its descriptor:
+// the kernel's table never shows SO_REUSEADDR. The duplicate lives for
+// microseconds and is only read. Where ptrace rules forbid it (another user's
+// process, Yama), the options stay Unknown.
+func (d *diagBackend) flags(sockets []Socket, owners *Owners) {
+	for i := range sockets {
+		s := &sockets[i]
+		for _, h := range owners.Of(s) {
+			if h.FD >= 0 && readFlags(s, h) {
+				break
+			}
+		}
+	}
+}
+
+// readFlags reports whether it learnt the options of s from holder h.
+func readFlags(s *Socket, h Holder) bool {
+	pidfd, err := unix.PidfdOpen(h.ID.PID, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, h.FD, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	// The descriptor may have become another socket since it was listed.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Ino != s.Inode || s.Inode == 0 {
+		return false
+	}
+	reuseAddr, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	reusePort, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	s.ReuseAddr, s.ReusePort = TriOf(reuseAddr != 0), TriOf(reusePort != 0)
+	s.FlagsFrom = FlagsGetsockopt
+	if s.Family == INET6 {
+		if v, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY); err == nil {
+			s.V6Only = TriOf(v != 0)
+		}
+	}
+	return true
+}

@@ -1,0 +1,147 @@
+package netstate
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"github.com/shirou/gopsutil/v3/process"
+)
+
+// maxParents is how far a holder's ancestry is told. It is for reading, and
+// nobody reads on after a shell, a terminal and a session manager.
+const maxParents = 32
+
+// IdentifyProcess returns the identity of the process that has this number
+// now. The error matches fs.ErrNotExist if there is none.
+func IdentifyProcess(pid int) (ProcessID, error) {
+	start, err := startToken(pid)
+	if err != nil {
+		return ProcessID{}, processError(pid, err)
+	}
+	return ProcessID{PID: pid, Start: start}, nil
+}
+
+// Ancestors returns the chain of processes that started this one, its parent
+// first and pid 1 last, as far as it can be seen: the root of a pid namespace
+// or a hidden process ends it. On Windows a process can outlive its parent,
+// and a later process may have the number; the chain then holds one process
+// too many.
+func Ancestors(ctx context.Context, pid int) []ProcessID {
+	return ancestors(ctx, pid, math.MaxInt)
+}
+
+func ancestors(ctx context.Context, pid, limit int) []ProcessID {
+	var chain []ProcessID
+	seen := map[int]bool{pid: true} // a chain read while it changes may loop
+	for pid > 1 && len(chain) < limit && ctx.Err() == nil {
+		parent, err := parentOf(ctx, pid)
+		if err != nil || parent <= 0 || seen[parent] {
+			break
+		}
+		id, err := IdentifyProcess(parent)
+		if err != nil {
+			break
+		}
+		chain = append(chain, id)
+		seen[parent] = true
+		pid = parent
+	}
+	return chain
+}
+
+// processFacts reads what a person wants to know about a process before
+// stopping it. A fact that may not be read stays empty; an error means that
+// the process itself cannot be seen, matching fs.ErrNotExist if it has ended.
+// FD is left at -1, since a process has a descriptor only for a socket.
+func processFacts(ctx context.Context, pid int) (Holder, error) {
+	id, err := IdentifyProcess(pid)
+	if err != nil {
+		return Holder{}, err
+	}
+	// The value is not made by process.NewProcess: that one also reads the
+	// creation time, which on Linux means finding out what kind of virtual
+	// machine this is, and costs more than all facts below together.
+	p := &process.Process{Pid: int32(pid)}
+	h := Holder{ID: id, Started: startTime(id), FD: -1}
+	// The errors below say "not permitted" or "not told on this system", and
+	// both mean that the fact is unknown.
+	h.Name, _ = p.NameWithContext(ctx)
+	h.Cmdline, _ = p.CmdlineSliceWithContext(ctx)
+	h.Cwd, _ = p.CwdWithContext(ctx)
+	h.User, h.UID = processUser(ctx, p)
+	h.Unit, h.Container = controlGroup(pid)
+	for _, a := range ancestors(ctx, pid, maxParents) {
+		name, _ := (&process.Process{Pid: int32(a.PID)}).NameWithContext(ctx)
+		h.Parents = append(h.Parents, Parent{PID: a.PID, Name: name})
+	}
+	if err := ctx.Err(); err != nil {
+		return Holder{}, err
+	}
+	// If the number went to another process meanwhile, the facts are a
+	// mixture of two.
+	if now, err := IdentifyProcess(pid); err != nil {
+		return Holder{}, err
+	} else if now != id {
+		return Holder{}, processError(pid, fs.ErrNotExist)
+	}
+	return h, nil
+}
+
+// processUser returns the effective user, as ps(1) does. A number without a
+// name, common in containers, has an empty name; an unknown number is -1.
+func processUser(ctx context.Context, p *process.Process) (name string, uid int) {
+	uids, err := p.UidsWithContext(ctx)
+	if err != nil || len(uids) == 0 {
+		name, _ = p.UsernameWithContext(ctx) // Windows has names only
+		return name, -1
+	}
+	// Linux and FreeBSD list real, effective and saved; macOS the effective.
+	id := uids[min(1, len(uids)-1)]
+	// Numbers are unsigned 32-bit, though gopsutil keeps them signed.
+	uid = int(uint32(id))
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		name = u.Username
+	}
+	return name, uid
+}
+
+// ownersByPID reads the facts of each process that a table names. Processes
+// that have ended meanwhile are left out.
+func ownersByPID(ctx context.Context, sockets []Socket) (*Owners, error) {
+	owners := NewOwners()
+	seen := map[int]bool{}
+	for i := range sockets {
+		s := &sockets[i]
+		if s.PID == 0 && s.State == Listen {
+			// A listener always has a process, so this one's is hidden.
+			owners.Hidden++
+		}
+		if s.PID == 0 || seen[s.PID] {
+			continue
+		}
+		seen[s.PID] = true
+		h, err := processFacts(ctx, s.PID)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		owners.AddPID(h)
+	}
+	return owners, nil
+}
+
+// processError makes the several ways of saying "no such process" one. A read
+// from /proc that began before the end of the process fails with ESRCH.
+func processError(pid int, err error) error {
+	if errors.Is(err, syscall.ESRCH) || errors.Is(err, process.ErrorProcessNotRunning) {
+		err = fs.ErrNotExist
+	}
+	return &OpError{Op: "read process " + strconv.Itoa(pid), Err: err}
+}

@@ -1,0 +1,137 @@
+package netstate
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/netstate/sockdiag"
+)
+
+// openBackend prefers NETLINK_SOCK_DIAG, which is complete and fast, and
+// falls back to /proc/net where netlink is refused: some sandboxes filter it.
+func openBackend() (backend, error) {
+	conn, err := sockdiag.Dial()
+	if err == nil {
+		// A filter may let the socket through and refuse the request, so one
+		// is made before the reader counts as working.
+		err = conn.Dump(sockdiag.Query{States: sockdiag.StateListen}, func(*sockdiag.Record) bool { return true })
+		if err == nil {
+			return &diagBackend{conn: conn}, nil
+		}
+		conn.Close()
+	}
+	table, tableErr := openNetstat()
+	if tableErr != nil {
+		return nil, &OpError{
+			Op:   "read the socket table",
+			Err:  fmt.Errorf("netlink was refused (%w) and so was /proc/net (%w)", err, tableErr),
+			Hint: "allow NETLINK_SOCK_DIAG, or mount /proc",
+		}
+	}
+	return &tableBackend{backend: table, refused: err}, nil
+}
+
+// tableBackend is the fallback, which says why it is used.
+type tableBackend struct {
+	backend
+	refused error
+}
+
+func (t *tableBackend) caps() Caps {
+	c := t.backend.caps()
+	c.Notes = append([]string{fmt.Sprintf("netlink is refused here (%v), so /proc/net is read: no timers, no bound sockets, one holder a socket", t.refused)}, c.Notes...)
+	c.EphemeralFrom, c.EphemeralTo = ephemeralRange()
+	return c
+}
+
+// diagBackend reads through sock_diag.
+type diagBackend struct {
+	conn  *sockdiag.Conn
+	known *Caps
+}
+
+func (d *diagBackend) close() error { return d.conn.Close() }
+
+func (d *diagBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err := d.conn.Dump(sockdiag.Query{States: sockdiag.AllStates}, func(r *sockdiag.Record) bool {
+		dst = append(dst, fromRecord(r))
+		return true
+	})
+	if err != nil {
+		return nil, &OpError{Op: "read the socket table", Err: err}
+	}
+	return dst, nil
+}
+
+func (d *diagBackend) owners(ctx context.Context, sockets []Socket) (*Owners, error) {
+	return walkOwners(ctx, sockets)
+}
+
+// fromRecord translates one answer. IPv4-mapped addresses are unmapped, as
+// bind compares them so; Family still tells them apart.
+func fromRecord(r *sockdiag.Record) Socket {
+	s := Socket{
+		Family: INET,
+		State:  State(r.State),
+		Timer:  Timer(r.Timer),
+		Cookie: r.Cookie,
+		Inode:  uint64(r.Inode),
+		Device: r.Interface,
+		RecvQ:  r.RecvQ,
+		SendQ:  r.SendQ,
+	}
+	local, remote := netip.AddrFrom4([4]byte(r.Local[:4])), netip.AddrFrom4([4]byte(r.Remote[:4]))
+	if r.Family == unix.AF_INET6 {
+		s.Family = INET6
+		local, remote = netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Remote).Unmap()
+	}
+	s.Local = netip.AddrPortFrom(local, r.LocalPort)
+	if r.RemotePort != 0 {
+		s.Remote = netip.AddrPortFrom(remote, r.RemotePort)
+	}
+	if s.Timer != TimerNone {
+		s.Expires = time.Duration(r.ExpiresMS) * time.Millisecond
+	}
+	if r.HasV6Only {
+		s.V6Only = TriOf(r.V6Only)
+	}
+	if s.State == Closed {
+		// Only sockets that still have a port are listed at all, and a socket
+		// in CLOSE with a port is a bound one: never listened, or shut down.
+		s.State = Bound
+	}
+	// A socket without an inode has no owner whose uid could be told: the
+	// kernel writes 0, which is not root.
+	if r.Inode != 0 {
+		s.UID, s.UIDKnown = r.UID, true
+	}
+	return s
+}
+
+// Record is the inverse of fromRecord, as far as an action on the socket
+// needs it: the identity that the kernel compares.
+func (s *Socket) Record() sockdiag.Record {
+	r := sockdiag.Record{
+		Family:     unix.AF_INET,
+		State:      uint8(s.State),
+		LocalPort:  s.Local.Port(),
+		RemotePort: s.Remote.Port(),
+		Interface:  s.Device,
+		Cookie:     s.Cookie,
+	}
+	if s.Family == INET6 {
+		r.Family = unix.AF_INET6
+		r.Local, r.Remote = s.Local.Addr().As16(), s.Remote.Addr().As16()
+		return r
+	}
+	copy(r.Local[:], s.Local.Addr().AsSlice())
+	copy(r.Remote[:], s.Remote.Addr().AsSlice())
+	return r
+}

@@ -1,0 +1,147 @@
+package sockdiag
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bufferSize is what the kernel fills at most in one part of a dump; a larger
+// buffer gains nothing and a smaller one costs more calls.
+const bufferSize = 32 << 10
+
+// answerTimeout ends a wait for an answer that will never come, such as under
+// a seccomp filter that swallows netlink. A dump answers within microseconds.
+const answerTimeout = 5 * time.Second
+
+// Conn is a netlink socket with its buffers. One goroutine at a time.
+type Conn struct {
+	fd  int
+	seq uint32
+	buf []byte
+	req []byte
+	rec Record
+}
+
+// Dial opens the netlink socket. An error unwraps to the system's: a sandbox
+// that refuses netlink answers EPERM, EACCES or EPROTONOSUPPORT.
+func Dial() (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, os.NewSyscallError("socket NETLINK_SOCK_DIAG", err)
+	}
+	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("setsockopt SO_RCVTIMEO", err)
+	}
+	return &Conn{fd: fd, buf: make([]byte, bufferSize)}, nil
+}
+
+// Close closes the netlink socket.
+func (c *Conn) Close() error { return os.NewSyscallError("close", unix.Close(c.fd)) }
+
+// Dump calls visit for each socket of q until it returns false. The record is
+// reused: copy what outlives the call.
+func (c *Conn) Dump(q Query, visit func(*Record) bool) error {
+	c.seq++
+	c.req = appendDump(c.req[:0], c.seq, q)
+	if err := c.send(); err != nil {
+		return err
+	}
+	wanted := true
+	for {
+		n, err := c.receive()
+		if err != nil {
+			return err
+		}
+		for b := c.buf[:n]; len(b) > 0; {
+			m, rest, err := next(b)
+			if err != nil {
+				return err
+			}
+			b = rest
+			switch {
+			case m.seq != c.seq: // the tail of a dump that was given up
+				continue
+			case m.typ == typeDone:
+				return nil
+			case m.typ == typeError:
+				return c.refused("dump", m.body)
+			case !m.isSocket() || !wanted:
+				continue
+			}
+			if err := c.rec.parse(m.body); err != nil {
+				return err
+			}
+			wanted = visit(&c.rec)
+		}
+	}
+}
+
+// Destroy ends the socket that r describes. It returns an error that unwraps
+// to ENOENT if the socket is gone already, EPERM without CAP_NET_ADMIN, and
+// EOPNOTSUPP on a kernel without CONFIG_INET_DIAG_DESTROY.
+func (c *Conn) Destroy(r *Record) error {
+	c.seq++
+	c.req = appendDestroy(c.req[:0], c.seq, r)
+	if err := c.send(); err != nil {
+		return err
+	}
+	for {
+		n, err := c.receive()
+		if err != nil {
+			return err
+		}
+		for b := c.buf[:n]; len(b) > 0; {
+			m, rest, err := next(b)
+			if err != nil {
+				return err
+			}
+			b = rest
+			if m.seq == c.seq && m.typ == typeError {
+				return c.refused("destroy", m.body)
+			}
+		}
+	}
+}
+
+// refused turns the body of NLMSG_ERROR into an error, or nil for code 0.
+func (c *Conn) refused(op string, body []byte) error {
+	code, err := errno(body)
+	if err != nil || code == 0 {
+		return err
+	}
+	return os.NewSyscallError("sock_diag "+op, unix.Errno(code))
+}
+
+func (c *Conn) send() error {
+	for {
+		err := unix.Sendto(c.fd, c.req, 0, kernel)
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("sendto NETLINK_SOCK_DIAG", err)
+		}
+	}
+}
+
+// kernel is the address of the kernel: port id 0.
+var kernel = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+
+func (c *Conn) receive() (int, error) {
+	for {
+		// Recvfrom would allocate a sender's address for each part.
+		n, err := unix.Read(c.fd, c.buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return 0, fmt.Errorf("the kernel did not answer sock_diag within %v: %w", answerTimeout, os.ErrDeadlineExceeded)
+		case err != nil:
+			return 0, os.NewSyscallError("read NETLINK_SOCK_DIAG", err)
+		}
+		return n, nil
+	}
+}

@@ -1,0 +1,158 @@
+package netstate
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// summarize says a verdict in one sentence: whether, who, until when.
+func summarize(v *Verdict) string {
+	if v.Bindable {
+		return summarizeFree(v)
+	}
+	switch v.Reason {
+	case ReasonDenied:
+		if v.Spec.Port < 1024 {
+			return fmt.Sprintf("%s cannot be bound: ports below 1024 need a privilege that this user does not have.", v.Spec)
+		}
+		return fmt.Sprintf("%s cannot be bound: the system does not permit it to this user.", v.Spec)
+	case ReasonNoAddress:
+		return fmt.Sprintf("%s cannot be bound: %s is not an address of this machine.", v.Spec, v.Spec.Addr)
+	case ReasonUnknown:
+		if v.Errno == "EADDRINUSE" {
+			return fmt.Sprintf("%s cannot be bound, and no visible socket explains it: another user's or another namespace's may.", v.Spec)
+		}
+		return fmt.Sprintf("%s cannot be bound: %v.", v.Spec, v.Err)
+	}
+	return fmt.Sprintf("%s cannot be bound: %s.", v.Spec, cause(v))
+}
+
+func summarizeFree(v *Verdict) string {
+	opts := ""
+	if v.Spec.ReuseAddr {
+		opts = " with SO_REUSEADDR"
+	}
+	left := v.Counts[TimeWait]
+	switch {
+	case v.Unsure:
+		return fmt.Sprintf("%s can be bound%s unless %s set no SO_REUSEADDR; only a real bind tells.", v.Spec, opts, plural(len(v.Blockers), "the server of the one socket left", "the servers of the %d sockets left"))
+	case left > 0 && v.Spec.ReuseAddr:
+		return fmt.Sprintf("%s can be bound now: SO_REUSEADDR ignores the %s there.", v.Spec, plural(left, "TIME-WAIT socket", "%d TIME-WAIT sockets"))
+	}
+	return fmt.Sprintf("%s can be bound now.", v.Spec)
+}
+
+// cause names the first blocker of the deciding kind and counts the others.
+func cause(v *Verdict) string {
+	var first *Blocker
+	var same int
+	for i := range v.Blockers {
+		if b := &v.Blockers[i]; reasonFor(&b.Socket) == v.Reason {
+			if same++; first == nil {
+				first = b
+			}
+		}
+	}
+	s := &first.Socket
+	switch v.Reason {
+	case ReasonHeld:
+		return fmt.Sprintf("%s listens on %s%s", HoldersText(first.Holders), s.Local, dualStack(v.Spec, s))
+	case ReasonBound:
+		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", HoldersText(first.Holders), s.Local)
+	case ReasonInUse:
+		if first.Outbound == Yes {
+			return fmt.Sprintf("%s uses the port as its own end of an outgoing connection to %s (%s)%s", HoldersText(first.Holders), s.Remote, s.State, others(same))
+		}
+		return fmt.Sprintf("%s holds a connection %s → %s (%s)%s", HoldersText(first.Holders), s.Local, s.Remote, s.State, others(same))
+	}
+	return lingering(v, first, same)
+}
+
+func lingering(v *Verdict, first *Blocker, same int) string {
+	state := first.Socket.State.String()
+	var what string
+	switch {
+	case !v.Spec.ReuseAddr:
+		what = plural(same, "a "+state+" socket blocks", "%d TIME-WAIT or closing sockets block") + " a bind without SO_REUSEADDR"
+	case first.Outbound == Yes && same == 1:
+		what = "a " + state + " socket, left by an outgoing connection, blocks it"
+	default:
+		what = plural(same, "a "+state+" socket", "one of %d TIME-WAIT or closing sockets") + ", left by a server or client without SO_REUSEADDR, blocks it"
+	}
+	if !v.Clears.Known() {
+		return what + ", with no fixed end"
+	}
+	return fmt.Sprintf("%s for %s more", what, Seconds(v.Clears.From.Sub(v.At)))
+}
+
+// dualStack explains why a listener on another address is in the way.
+func dualStack(b BindSpec, s *Socket) string {
+	switch {
+	case s.Local.Addr().Is6() && s.Local.Addr().IsUnspecified() && b.Addr.Is4():
+		return ", which is dual-stack and takes IPv4 too"
+	case s.Local.Addr().IsUnspecified() && !b.Addr.IsUnspecified():
+		return ", which means every address"
+	}
+	return ""
+}
+
+func others(n int) string {
+	if n <= 1 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d more", n-1)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	if strings.Contains(many, "%d") {
+		return fmt.Sprintf(many, n)
+	}
+	return many
+}
+
+// HoldersText names holders in a sentence: "node (pid 4211, alice)", "node
+// (pid 4211, alice; 2 more processes share its socket)", or what can be said if none is visible.
+func HoldersText(hs []Holder) string {
+	if len(hs) == 0 {
+		return "a process that this user may not see"
+	}
+	h := hs[0]
+	name := PlainName(h.Name)
+	if name == "" {
+		name = "a process"
+	}
+	text := fmt.Sprintf("%s (pid %d", name, h.ID.PID)
+	if h.User != "" {
+		text += ", " + PlainName(h.User)
+	}
+	switch n := len(hs) - 1; {
+	case n == 1:
+		text += "; 1 more process shares its socket"
+	case n > 1:
+		text += fmt.Sprintf("; %d more processes share its socket", n)
+	}
+	return text + ")"
+}
+
+// PlainName makes a name that another process chose safe to print: what is
+// not a visible character becomes "?", so that no escape sequence, newline or
+// change of writing direction reaches a terminal or a log.
+func PlainName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsGraphic(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, name)
+}
+
+// Seconds prints a duration as people read a countdown: "57.2 s".
+func Seconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f s", max(0, d.Seconds()))
+}

@@ -1,0 +1,157 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"berth/netstate"
+	"berth/netstate/sockdiag"
+)
+
+// Open opens a pidfd first and compares the start time second: if the pid was
+// given to another process before the pidfd existed, the start time differs;
+// if it is given away later, the pidfd stays with the old one.
+func (*System) Open(id netstate.ProcessID) (Process, error) {
+	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, ErrGone
+	case err != nil:
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	now, err := netstate.IdentifyProcess(id.PID)
+	if err != nil || now != id {
+		unix.Close(fd)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, ErrGone
+		}
+		if err != nil {
+			return nil, err
+		}
+		return nil, ErrStale
+	}
+	file := os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", id.PID))
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	p := &pidfdProcess{file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
+	go p.watch()
+	return p, nil
+}
+
+// pidfdProcess waits in the runtime's poller, so that no thread is held and
+// Close ends the watching goroutine.
+type pidfdProcess struct {
+	file interface{ Close() error }
+	raw  interface {
+		Read(func(fd uintptr) bool) error
+		Control(func(fd uintptr)) error
+	}
+	done    chan struct{}
+	watched chan struct{}
+}
+
+func (p *pidfdProcess) watch() {
+	defer close(p.watched)
+	ended := false
+	// Read calls the function whenever the descriptor may be readable, which
+	// a pidfd becomes when its process ends.
+	_ = p.raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		ended = err == nil && n > 0
+		return ended
+	})
+	if ended {
+		close(p.done)
+	}
+}
+
+func (p *pidfdProcess) Done() <-chan struct{} { return p.done }
+
+func (p *pidfdProcess) Terminate() error { return p.send(unix.SIGTERM) }
+func (p *pidfdProcess) Kill() error      { return p.send(unix.SIGKILL) }
+
+func (p *pidfdProcess) send(sig unix.Signal) error {
+	var sent error
+	if err := p.raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if errors.Is(sent, unix.ESRCH) {
+		return ErrGone
+	}
+	return os.NewSyscallError("pidfd_send_signal", sent)
+}
+
+// Close ends the watching goroutine and waits for it.
+func (p *pidfdProcess) Close() error {
+	err := p.file.Close()
+	<-p.watched
+	return err
+}
+
+// Destroy ends each socket by its cookie, so that a new socket at the same
+// address is never hit. It stops at the first refusal.
+func (*System) Destroy(ctx context.Context, sockets []netstate.Socket) (int, error) {
+	conn, err := sockdiag.Dial()
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	for i := range sockets {
+		if err := ctx.Err(); err != nil {
+			return i, err
+		}
+		r := sockets[i].Record()
+		if err := conn.Destroy(&r); err != nil && !errors.Is(err, unix.ENOENT) {
+			return i, err
+		}
+	}
+	return len(sockets), nil
+}
+
+// Wake listens to the kernel's reports of ended sockets.
+func (*System) Wake(ctx context.Context, port uint16) <-chan struct{} {
+	events, err := sockdiag.Subscribe()
+	if err != nil {
+		return nil
+	}
+	wake := make(chan struct{}, 1)
+	context.AfterFunc(ctx, func() { events.Close() })
+	go func() {
+		for {
+			err := events.Next(func(r *sockdiag.Record) {
+				// A refused probe of our own has no port when it ends, so it
+				// never wakes its own waiter.
+				if r != nil && r.LocalPort != port {
+					return
+				}
+				select {
+				case wake <- struct{}{}:
+				default: // a wake-up is pending already
+				}
+			})
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return wake
+}
+
+func mayDestroy() bool { return netstate.MayDestroy() }
+
+// terminalLeader returns the process that leads this terminal's session, or 0.
+func terminalLeader() int {
+	sid, err := unix.Getsid(0)
+	if err != nil {
+		return 0
+	}
+	return sid
+}

@@ -1,0 +1,102 @@
+//go:build !linux
+
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"berth/netstate"
+)
+
+// pollExit is how often the end of a process is looked for, on systems where
+// this package has no event for it.
+const pollExit = 20 * time.Millisecond
+
+// Open compares the start time at once and again before each signal, which
+// leaves a window of microseconds that a pidfd would close.
+func (*System) Open(id netstate.ProcessID) (Process, error) {
+	if err := same(id); err != nil {
+		return nil, err
+	}
+	proc, err := os.FindProcess(id.PID)
+	if err != nil {
+		return nil, ErrGone
+	}
+	p := &polledProcess{id: id, proc: proc, done: make(chan struct{}), stop: make(chan struct{})}
+	p.watcher.Go(p.watch)
+	return p, nil
+}
+
+// same returns ErrGone or ErrStale unless id is still that process.
+func same(id netstate.ProcessID) error {
+	now, err := netstate.IdentifyProcess(id.PID)
+	switch {
+	case err != nil:
+		return ErrGone
+	case now != id:
+		return ErrStale
+	}
+	return nil
+}
+
+type polledProcess struct {
+	id      netstate.ProcessID
+	proc    *os.Process
+	done    chan struct{}
+	stop    chan struct{}
+	watcher sync.WaitGroup
+}
+
+func (p *polledProcess) watch() {
+	tick := time.NewTicker(pollExit)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+			if same(p.id) != nil {
+				close(p.done)
+				return
+			}
+		}
+	}
+}
+
+func (p *polledProcess) Done() <-chan struct{} { return p.done }
+
+func (p *polledProcess) Terminate() error { return p.send(terminate) }
+func (p *polledProcess) Kill() error      { return p.send(os.Kill) }
+
+func (p *polledProcess) send(sig os.Signal) error {
+	if err := same(p.id); err != nil {
+		return ErrGone
+	}
+	err := p.proc.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		return ErrGone
+	}
+	return err
+}
+
+// Close ends the watching goroutine.
+func (p *polledProcess) Close() error {
+	close(p.stop)
+	p.watcher.Wait()
+	return p.proc.Release()
+}
+
+// Destroy is not possible here: the sockets end by themselves.
+func (*System) Destroy(context.Context, []netstate.Socket) (int, error) {
+	return 0, fmt.Errorf("destroying single sockets: %w on this system", errors.ErrUnsupported)
+}
+
+// Wake returns nil: there is no event for the end of a socket here.
+func (*System) Wake(context.Context, uint16) <-chan struct{} { return nil }
+
+func mayDestroy() bool { return false }

@@ -1,0 +1,10 @@
+package reclaim
+
+import "os"
+
+// Windows has no polite signal for a process that does not share our console,
+// so the first rung already ends it.
+var terminate = os.Kill
+
+// terminalLeader has no meaning here: the ancestors cover the console.
+func terminalLeader() int { return 0 }
