@@ -55,7 +55,9 @@ func parseDarwinNetstat(text []byte, dst []Socket) ([]Socket, int) {
 		recv, _ := strconv.ParseUint(f[1], 10, 32)
 		send, _ := strconv.ParseUint(f[2], 10, 32)
 		s.RecvQ, s.SendQ = uint32(recv), uint32(send)
-		dst = append(dst, s)
+		if s.Local.Port() != 0 { // a socket without a port is in nobody's way
+			dst = append(dst, s)
+		}
 	}
 	return dst, skipped
 }
@@ -109,8 +111,9 @@ func parseSockstat(text []byte, dst []Socket) ([]Socket, int) {
 			skipped++
 			continue
 		}
-		// A process may hold a socket by several descriptors.
-		if !slices.Contains(dst, s) {
+		// A process may hold a socket by several descriptors, and a socket
+		// without a port is in nobody's way.
+		if s.Local.Port() != 0 && !slices.Contains(dst, s) {
 			dst = append(dst, s)
 		}
 	}
@@ -136,9 +139,8 @@ func bsdSocket(proto, local, remote, state string, separator byte, pid int) (Soc
 	if s.Remote.Port() == 0 {
 		s.Remote = netip.AddrPort{}
 	}
-	if s.State == Closed && s.Local.Port() != 0 {
-		// Only sockets with a control block are listed, and one that is
-		// closed and still has a port is a bound one.
+	if s.State == Closed {
+		// A closed socket that still has a port is a bound one.
 		s.State = Bound
 	}
 	if s.State == Listen || s.State == Bound {
@@ -155,11 +157,9 @@ func bsdSocket(proto, local, remote, state string, separator byte, pid int) (Soc
 	return s, true
 }
 
-// bsdStates are the names of tcpstates in netinet/tcp_fsm.h, where a request
-// that waits for the last part of the handshake is SYN_RECEIVED and tools
-// print SYN_RCVD.
+// bsdStates are the names of tcpstates in netinet/tcp_fsm.h.
 var bsdStates = map[string]State{
-	"CLOSED": Closed, "LISTEN": Listen, "SYN_SENT": SynSent, "SYN_RCVD": SynRecv, "SYN_RECEIVED": SynRecv,
+	"CLOSED": Closed, "LISTEN": Listen, "SYN_SENT": SynSent, "SYN_RCVD": SynRecv,
 	"ESTABLISHED": Established, "CLOSE_WAIT": CloseWait, "FIN_WAIT_1": FinWait1,
 	"CLOSING": Closing, "LAST_ACK": LastAck, "FIN_WAIT_2": FinWait2, "TIME_WAIT": TimeWait,
 }

@@ -37,21 +37,22 @@ func Ancestors(ctx context.Context, pid int) []ProcessID {
 
 func ancestors(ctx context.Context, pid, limit int) []ProcessID {
 	var chain []ProcessID
-	seen := map[int]bool{pid: true} // a chain read while it changes may loop
-	for pid > 1 && len(chain) < limit && ctx.Err() == nil {
-		parent, err := parentOf(ctx, pid)
-		if err != nil || parent <= 0 || seen[parent] {
-			break
+	seen := map[int]bool{} // a chain read while it changes may loop
+	stat, err := readStat(ctx, pid)
+	for err == nil && pid > 1 && stat.parent > 0 && !seen[stat.parent] && len(chain) < limit && ctx.Err() == nil {
+		seen[pid] = true
+		pid = stat.parent
+		if stat, err = readStat(ctx, pid); err == nil {
+			chain = append(chain, ProcessID{PID: pid, Start: stat.start})
 		}
-		id, err := IdentifyProcess(parent)
-		if err != nil {
-			break
-		}
-		chain = append(chain, id)
-		seen[parent] = true
-		pid = parent
 	}
 	return chain
+}
+
+// procStat is what a process's place in the tree takes to know.
+type procStat struct {
+	parent int    // 0 if there is none that can be seen
+	start  uint64 // as startToken returns it
 }
 
 // processFacts reads what a person wants to know about a process before
@@ -63,9 +64,8 @@ func processFacts(ctx context.Context, pid int) (Holder, error) {
 	if err != nil {
 		return Holder{}, err
 	}
-	// The value is not made by process.NewProcess: that one also reads the
-	// creation time, which on Linux means finding out what kind of virtual
-	// machine this is, and costs more than all facts below together.
+	// The value is not made by process.NewProcess, which would read the start
+	// time once more.
 	p := &process.Process{Pid: int32(pid)}
 	h := Holder{ID: id, Started: startTime(id), FD: -1}
 	// The errors below say "not permitted" or "not told on this system", and

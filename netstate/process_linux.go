@@ -17,22 +17,12 @@ const tick = time.Second / 100
 
 // startToken returns the start of the process in ticks since boot.
 func startToken(pid int) (uint64, error) {
-	stat, err := readStat(pid)
+	stat, err := readStat(context.Background(), pid)
 	return stat.start, err
 }
 
-// parentOf returns 0 if the parent is outside this pid namespace.
-func parentOf(_ context.Context, pid int) (int, error) {
-	stat, err := readStat(pid)
-	return stat.parent, err
-}
-
-type procStat struct {
-	parent int
-	start  uint64
-}
-
-func readStat(pid int) (procStat, error) {
+// readStat returns parent 0 if it is outside this pid namespace.
+func readStat(_ context.Context, pid int) (procStat, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return procStat{}, err

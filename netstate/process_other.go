@@ -8,9 +8,13 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 )
 
-func parentOf(ctx context.Context, pid int) (int, error) {
+func readStat(ctx context.Context, pid int) (procStat, error) {
+	start, err := startToken(pid)
+	if err != nil {
+		return procStat{}, err
+	}
 	parent, err := (&process.Process{Pid: int32(pid)}).PpidWithContext(ctx)
-	return int(parent), err
+	return procStat{parent: int(parent), start: start}, err
 }
 
 // controlGroup has no meaning outside Linux.

@@ -102,6 +102,15 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 // holders and the options of the port's sockets, one verdict.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
+	return s.explain(ctx, spec, &probe)
+}
+
+// Judge explains without a bind: what the rules say, from the same evidence.
+func (s *System) Judge(ctx context.Context, spec BindSpec) (Verdict, error) {
+	return s.explain(ctx, spec, nil)
+}
+
+func (s *System) explain(ctx context.Context, spec BindSpec, probe *Probe) (Verdict, error) {
 	snap, err := s.Read(ctx)
 	if err != nil {
 		return Verdict{}, err
@@ -117,7 +126,7 @@ func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 		return Verdict{}, err
 	}
 	s.b.flags(sockets, owners)
-	return Explain(spec, &probe, snap, owners), nil
+	return Explain(spec, probe, snap, owners), nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the

@@ -1,0 +1,167 @@
+package netstate
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// startCat starts a process that waits for the end of the test, under any
+// name: the kernel takes the name from the path that is executed.
+func startCat(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cat, err := exec.LookPath("cat")
+	if err != nil {
+		t.Skip("needs cat: ", err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(cat, path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Args[0] = name
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if cmd.ProcessState == nil {
+			cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+func TestProcessFacts(t *testing.T) {
+	ctx := context.Background()
+	before := time.Now()
+	// A name as awkward as they come, and longer than the kernel keeps.
+	const name = "a) b (2) R 1 openclaw"
+	cmd := startCat(t, name, "-", "two words")
+	after := time.Now()
+
+	h, err := processFacts(ctx, cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Name != name {
+		t.Errorf("name %q, want %q", h.Name, name)
+	}
+	if want := []string{name, "-", "two words"}; !slices.Equal(h.Cmdline, want) {
+		t.Errorf("command line %q, want %q", h.Cmdline, want)
+	}
+	if want, _ := os.Getwd(); h.Cwd != want {
+		t.Errorf("cwd %q, want %q", h.Cwd, want)
+	}
+	if h.UID != os.Geteuid() {
+		t.Errorf("uid %d, want %d", h.UID, os.Geteuid())
+	}
+	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil && h.User != u.Username {
+		t.Errorf("user %q, want %q", h.User, u.Username)
+	}
+	if h.FD != -1 {
+		t.Errorf("fd %d, want -1", h.FD)
+	}
+	// The kernel cuts the start to a tick, and so does this package.
+	if h.Started.Before(before.Add(-2*tick)) || h.Started.After(after.Add(tick)) {
+		t.Errorf("started %v, expected between %v and %v", h.Started, before, after)
+	}
+	if len(h.Parents) == 0 || h.Parents[0].PID != os.Getpid() || h.Parents[0].Name == "" {
+		t.Errorf("parents %v, expected this process (%d) first", h.Parents, os.Getpid())
+	}
+	if id, err := IdentifyProcess(cmd.Process.Pid); err != nil || id != h.ID || id.PID != cmd.Process.Pid || id.Start == 0 {
+		t.Errorf("identity %v, %v, and %v in the facts", id, err, h.ID)
+	}
+}
+
+func TestEndedProcessIsNotThere(t *testing.T) {
+	cmd := startCat(t, "cat")
+	pid := cmd.Process.Pid
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if _, err := IdentifyProcess(pid); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("IdentifyProcess: %v, expected an error that is fs.ErrNotExist", err)
+	}
+	if h, err := processFacts(context.Background(), pid); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("processFacts: %+v, %v, expected an error that is fs.ErrNotExist", h, err)
+	}
+	if ids := Ancestors(context.Background(), pid); len(ids) != 0 {
+		t.Errorf("ancestors %v", ids)
+	}
+	// Its end does not keep others from being read.
+	live := startCat(t, "cat")
+	sockets := []Socket{{PID: pid}, {PID: live.Process.Pid}, {PID: live.Process.Pid}, {State: Listen}}
+	owners, err := ownersByPID(context.Background(), sockets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hs := owners.OfAll(sockets); len(hs) != 1 || hs[0].ID.PID != live.Process.Pid {
+		t.Errorf("holders %+v, expected only %d", hs, live.Process.Pid)
+	}
+	if owners.Hidden != 1 {
+		t.Errorf("%d sockets have hidden holders, expected the one listener without a process", owners.Hidden)
+	}
+}
+
+func TestAncestors(t *testing.T) {
+	ids := Ancestors(context.Background(), os.Getpid())
+	if len(ids) == 0 || ids[0].PID != os.Getppid() {
+		t.Fatalf("%v, expected the parent %d first", ids, os.Getppid())
+	}
+	for i, id := range ids {
+		if again, err := IdentifyProcess(id.PID); err != nil || again != id {
+			t.Errorf("%v is %v, %v", id, again, err)
+		}
+		if id.PID == 1 && i != len(ids)-1 {
+			t.Errorf("%v goes on after pid 1", ids)
+		}
+	}
+	if got := ancestors(context.Background(), os.Getpid(), 1); len(got) != 1 {
+		t.Errorf("a limit of 1 gave %v", got)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if got := Ancestors(ctx, os.Getpid()); len(got) != 0 {
+		t.Errorf("a cancelled walk gave %v", got)
+	}
+	if _, err := processFacts(ctx, os.Getpid()); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled facts: %v", err)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	const tail = " S 41 4211 4211 0 -1 4194304 500 0 0 0 1 2 0 0 20 0 11 0 987654 1234 99 18446744073709551615"
+	for _, name := range []string{"node", "", "a b", ")", "((", "x) R 7 7 (y"} {
+		got, err := parseStat([]byte("4211 (" + name + ")" + tail + "\n"))
+		if want := (procStat{parent: 41, start: 987654}); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", name, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "4211 (node)", "4211 (node) S 41", "4211 (node) S x" + tail[5:], "4211 (node)" + tail[:len(" S 41 4211 4211 0 -1 4194304 500 0 0 0 1 2 0 0 20 0 11 0 ")] + "soon 1"} {
+		if got, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q was read as %+v", bad, got)
+		}
+	}
+}
+
+func BenchmarkProcessFacts(b *testing.B) {
+	for b.Loop() {
+		if _, err := processFacts(context.Background(), os.Getpid()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
