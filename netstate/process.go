@@ -37,11 +37,11 @@ func Ancestors(ctx context.Context, pid int) []ProcessID {
 
 func ancestors(ctx context.Context, pid, limit int) []ProcessID {
 	var chain []ProcessID
-	seen := map[int]bool{} // a chain read while it changes may loop
+	seen := map[int]bool{pid: true} // a chain read while it changes may loop
 	stat, err := readStat(ctx, pid)
 	for err == nil && pid > 1 && stat.parent > 0 && !seen[stat.parent] && len(chain) < limit && ctx.Err() == nil {
-		seen[pid] = true
 		pid = stat.parent
+		seen[pid] = true
 		if stat, err = readStat(ctx, pid); err == nil {
 			chain = append(chain, ProcessID{PID: pid, Start: stat.start})
 		}

@@ -21,7 +21,7 @@ import (
 // The harness builds a random scene of real sockets on one port, asks the
 // engine, makes the real bind, and compares. A case is replayed by its seed:
 //
-//	go test ./netstate -run TestAgreesWithTheKernel -seed 7 -n 1 -v
+//	go test ./netstate -run TestAgreesWithTheKernel -v -args -seed 7 -n 1
 var (
 	truthSeed  = flag.Uint64("seed", 1, "seed of the first random case")
 	truthCases = flag.Int("n", 500, "number of random cases")
