@@ -43,7 +43,7 @@ func parseDarwinNetstat(text []byte, dst []Socket) ([]Socket, int) {
 		}
 		pid := 0
 		if pidAt >= 0 && pidAt < len(f) {
-			pid, _ = strconv.Atoi(f[pidAt])
+			pid, _ = parsePID(f[pidAt])
 		} else if pidAt < 0 {
 			pid = pidAfterName(f[columnsBeforeState+1:])
 		}
@@ -68,7 +68,7 @@ func parseDarwinNetstat(text []byte, dst []Socket) ([]Socket, int) {
 func pidAfterName(columns []string) int {
 	for _, c := range columns {
 		if i := strings.LastIndexByte(c, ':'); i >= 0 {
-			if pid, err := strconv.Atoi(c[i+1:]); err == nil {
+			if pid, ok := parsePID(c[i+1:]); ok {
 				return pid
 			}
 		}
@@ -105,7 +105,7 @@ func parseSockstat(text []byte, dst []Socket) ([]Socket, int) {
 			skipped++
 			continue
 		}
-		pid, _ := strconv.Atoi(f[at-2]) // "?" is nobody
+		pid, _ := parsePID(f[at-2]) // "?" is nobody
 		s, ok := bsdSocket(f[at], f[at+1], f[at+2], f[at+3], ':', pid)
 		if !ok {
 			skipped++
@@ -118,6 +118,15 @@ func parseSockstat(text []byte, dst []Socket) ([]Socket, int) {
 		}
 	}
 	return dst, skipped
+}
+
+// parsePID reads a process number; a text that is none is process 0, nobody.
+func parsePID(text string) (int, bool) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, false
+	}
+	return int(n), true
 }
 
 // bsdSocket puts the columns that both tools share together.

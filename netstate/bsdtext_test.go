@@ -143,6 +143,8 @@ func FuzzBSDTables(f *testing.F) {
 	f.Add(darwin14)
 	f.Add(darwin15)
 	f.Add(freebsd14)
+	f.Add("tcp4 0 0 *.80 *.* LISTEN 0 0 0 0 name:-5\n")
+	f.Add("me name -5 3 tcp4 *:80 *:* LISTEN\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		one, _ := parseDarwinNetstat([]byte(text), nil)
 		two, _ := parseSockstat([]byte(text), nil)

@@ -25,14 +25,13 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 		add(CureHost, "bind an address of this machine, such as 127.0.0.1", fmt.Sprintf("berth why %d --host loopback", port))
 		return cs
 	}
-	if v.Reason == ReasonUnknown {
-		// What refuses the bind is not visible, so nothing can be promised.
-		if !snap.Caps.AllHolders {
-			add(CurePrivilege, "ask again as root, who sees every socket's holder", fmt.Sprintf("sudo berth why %d%s", port, specFlags(v.Spec)))
-		}
-		return cs
-	}
 	where := specFlags(v.Spec)
+	if (v.Reason == ReasonUnknown || hidden(v)) && !snap.Caps.AllHolders {
+		add(CurePrivilege, "ask again as root, who sees the holders of all sockets", fmt.Sprintf("sudo berth why %d%s", port, where))
+	}
+	if v.Reason == ReasonUnknown {
+		return cs // what refuses the bind is not visible, so nothing else can be promised
+	}
 	if !v.Spec.ReuseAddr && reuseHelps(v) {
 		add(CureReuseAddr, "let the server set SO_REUSEADDR before it binds, as Node and Go do", fmt.Sprintf("berth why %d%s --reuseaddr", port, hostFlag(v.Spec)))
 	}
@@ -48,7 +47,7 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 			lingering = true
 		case b.Outbound == Yes:
 			outgoing = true
-		case len(b.Holders) > 0 || b.Socket.Owned():
+		case len(b.Holders) > 0:
 			stoppable = true
 		}
 	}
@@ -68,6 +67,16 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 		}
 	}
 	return cs
+}
+
+// hidden reports whether a process holds a blocker and cannot be seen.
+func hidden(v *Verdict) bool {
+	for i := range v.Blockers {
+		if b := &v.Blockers[i]; b.Socket.Owned() && len(b.Holders) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // reuseHelps: by the rules the same bind with SO_REUSEADDR is not refused for

@@ -33,7 +33,7 @@ func Explain(spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) Verdic
 func (v *Verdict) judgeByRules(certain, possible []Blocker) {
 	switch {
 	case len(certain) > 0:
-		v.Errno, v.Blockers = "EADDRINUSE", certain
+		v.Errno, v.Blockers, v.Possible = "EADDRINUSE", certain, possible
 		v.Reason = reasonOf(certain)
 	case len(possible) > 0:
 		// Most servers set SO_REUSEADDR, and their remains then block
@@ -54,11 +54,11 @@ func (v *Verdict) judgeByBind(probe *Probe, certain, possible []Blocker) {
 			v.Note = "by the rules " + describe(&certain[0].Socket) + " should refuse this bind, yet the kernel allowed it; its answer counts"
 		}
 	case ClassInUse:
-		v.Blockers = certain
+		v.Blockers, v.Possible = certain, possible
 		if len(certain) == 0 {
 			// The bind was refused and nothing certain explains it, so what
 			// depended on hidden options is the explanation: one of them.
-			v.Blockers = possible
+			v.Blockers, v.Possible = possible, nil
 			if len(possible) == 1 {
 				possible[0].Certain = true
 			}

@@ -83,7 +83,7 @@ var scenes = []scene{
 		sockets: []Socket{tcp(Listen, "0.0.0.0:18789", "")},
 		reason:  ReasonHeld, blockers: 1,
 		summary: "127.0.0.1:18789 cannot be bound: a process that this user may not see listens on 0.0.0.0:18789, which means every address.",
-		cures:   []CureAction{CureStop, CureHost},
+		cures:   []CureAction{CurePrivilege, CureHost},
 	},
 	{
 		name: "bound, never listened", err: syscall.EADDRINUSE,

@@ -1,12 +1,21 @@
 package netstate
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"berth/netstate/sockflags"
+)
 
 // flags asks each owned socket itself, through a duplicate of its descriptor:
 // the kernel's table never shows SO_REUSEADDR. The duplicate lives for
 // microseconds and is only read. Where ptrace rules forbid it (another user's
 // process, Yama), the options stay Unknown.
-func (d *diagBackend) flags(sockets []Socket, owners *Owners) {
+//
+// Sockets that no process owns are read by a BPF iterator, which needs root
+// and costs milliseconds: it is asked only if the answer for spec hangs on
+// them.
+func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
+	open := false
 	for i := range sockets {
 		s := &sockets[i]
 		for _, h := range owners.Of(s) {
@@ -14,7 +23,41 @@ func (d *diagBackend) flags(sockets []Socket, owners *Owners) {
 				break
 			}
 		}
+		open = open || Conflict(spec, s) == Unknown
 	}
+	if open {
+		d.iterate(sockets)
+	}
+}
+
+// iterate fills in the options of the sockets that are still unknown.
+func (d *diagBackend) iterate(sockets []Socket) {
+	if !d.iterTried {
+		// Without the right the answer will not change, so one try is enough
+		// and the options stay unknown.
+		d.iterTried = true
+		d.iter, _ = sockflags.Open()
+	}
+	if d.iter == nil {
+		return
+	}
+	byCookie := make(map[uint64]*Socket, len(sockets))
+	for i := range sockets {
+		if s := &sockets[i]; s.FlagsFrom == FlagsUnknown && s.Cookie != 0 {
+			byCookie[s.Cookie] = s
+		}
+	}
+	// An error here leaves the rest unknown, which is what is known then.
+	_ = d.iter.Read(func(f sockflags.Flags) {
+		s := byCookie[f.Cookie]
+		if s == nil {
+			return
+		}
+		s.ReuseAddr, s.ReusePort, s.FlagsFrom = TriOf(f.ReuseAddr), TriOf(f.ReusePort), FlagsBPF
+		if s.Family == INET6 {
+			s.V6Only = TriOf(f.V6Only)
+		}
+	})
 }
 
 // readFlags reports whether it learnt the options of s from holder h.

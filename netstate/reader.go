@@ -17,9 +17,10 @@ type backend interface {
 	read(ctx context.Context, dst []Socket) ([]Socket, error)
 	// owners finds every process that holds one of the sockets.
 	owners(ctx context.Context, sockets []Socket) (*Owners, error)
-	// flags fills in ReuseAddr, ReusePort and V6Only of the sockets for which
-	// this system and these rights can tell, in place.
-	flags(sockets []Socket, owners *Owners)
+	// flags fills in ReuseAddr, ReusePort and V6Only, in place, of the sockets
+	// on spec's port, as far as this system and these rights can tell and as
+	// far as it matters to the bind.
+	flags(spec BindSpec, sockets []Socket, owners *Owners)
 	caps() Caps
 	close() error
 }
@@ -125,7 +126,7 @@ func (s *System) explain(ctx context.Context, spec BindSpec, probe *Probe) (Verd
 	if err != nil {
 		return Verdict{}, err
 	}
-	s.b.flags(sockets, owners)
+	s.b.flags(spec, sockets, owners)
 	return Explain(spec, probe, snap, owners), nil
 }
 

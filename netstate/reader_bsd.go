@@ -59,7 +59,7 @@ func (b *bsdBackend) owners(ctx context.Context, sockets []Socket) (*Owners, err
 
 // flags leaves the options unknown. Only the new socket's options count for a
 // bind on these systems, so those of the old one would explain nothing.
-func (b *bsdBackend) flags([]Socket, *Owners) {}
+func (b *bsdBackend) flags(BindSpec, []Socket, *Owners) {}
 
 func (b *bsdBackend) close() error { return nil }
 

@@ -59,7 +59,7 @@ func (gopsutilBackend) owners(ctx context.Context, sockets []Socket) (*Owners, e
 }
 
 // flags leaves the options unknown: Windows has no way to ask for them.
-func (gopsutilBackend) flags([]Socket, *Owners) {}
+func (gopsutilBackend) flags(BindSpec, []Socket, *Owners) {}
 
 func (gopsutilBackend) caps() Caps { return windowsCaps() }
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/netstate/sockdiag"
+	"berth/netstate/sockflags"
 )
 
 // openBackend prefers NETLINK_SOCK_DIAG, which is complete and fast, and
@@ -52,9 +53,18 @@ func (t *tableBackend) caps() Caps {
 type diagBackend struct {
 	conn  *sockdiag.Conn
 	known *Caps
+	// iter reads the options of ownerless sockets; nil before it was needed
+	// and where it is not permitted.
+	iter      *sockflags.Reader
+	iterTried bool
 }
 
-func (d *diagBackend) close() error { return d.conn.Close() }
+func (d *diagBackend) close() error {
+	if d.iter != nil {
+		d.iter.Close()
+	}
+	return d.conn.Close()
+}
 
 func (d *diagBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) {
 	if err := ctx.Err(); err != nil {

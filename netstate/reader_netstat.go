@@ -56,7 +56,7 @@ func (netstatBackend) owners(ctx context.Context, sockets []Socket) (*Owners, er
 
 // flags leaves the options unknown: a process without a descriptor number is
 // not enough to ask the socket itself.
-func (netstatBackend) flags([]Socket, *Owners) {}
+func (netstatBackend) flags(BindSpec, []Socket, *Owners) {}
 
 func (netstatBackend) close() error { return nil }
 

@@ -75,7 +75,7 @@ type FlagsFrom string
 const (
 	FlagsUnknown    FlagsFrom = ""
 	FlagsGetsockopt FlagsFrom = "getsockopt" // a duplicate of the descriptor (pidfd_getfd) was asked
-	FlagsBinds      FlagsFrom = "binds"      // inferred from two real binds
+	FlagsBPF        FlagsFrom = "bpf"        // read in the kernel by a BPF iterator
 )
 
 // Socket is one TCP socket as the system's table showed it at Snapshot.At.

@@ -97,6 +97,9 @@ type Verdict struct {
 	// Summary is the whole answer as one sentence.
 	Summary  string
 	Blockers []Blocker
+	// Possible are sockets that may refuse the bind as well, depending on
+	// options that are hidden. It matters once the blockers are gone.
+	Possible []Blocker
 	// Clears is when the last blocker ends by itself; zero if unknown.
 	Clears Clears
 	Cures  []Cure

@@ -139,7 +139,11 @@ func (p *Plan) addHolders(self Self) {
 			continue
 		}
 		if len(b.Holders) == 0 {
-			p.refuse(netstate.Holder{}, fmt.Sprintf("a process that this user may not see holds %s (%s): run berth as root", b.Socket.Local, b.Socket.State))
+			help := "run berth as root"
+			if self.UID == 0 {
+				help = "it runs in another container or has more privileges than this root"
+			}
+			p.refuse(netstate.Holder{}, fmt.Sprintf("a process that this user may not see holds %s (%s): %s", b.Socket.Local, b.Socket.State, help))
 			continue
 		}
 		for _, h := range b.Holders {
