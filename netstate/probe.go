@@ -1,6 +1,11 @@
 package netstate
 
-import "time"
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
 
 // Probe is one real bind: socket, options, bind, close. It never listens,
 // since a client could then connect to it.
@@ -31,3 +36,20 @@ const (
 
 // Class tells which kind of refusal Err is.
 func (p Probe) Class() ErrClass { return classify(p.Err) }
+
+// zoneIndex turns the zone of a link-local address into the number that bind
+// wants, or 0, which the system then refuses itself.
+func zoneIndex(addr netip.Addr) uint32 {
+	zone := addr.Zone()
+	if zone == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(n)
+	}
+	ifi, err := net.InterfaceByName(zone)
+	if err != nil {
+		return 0
+	}
+	return uint32(ifi.Index)
+}

@@ -4,10 +4,7 @@ package netstate
 
 import (
 	"errors"
-	"net"
-	"net/netip"
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -60,21 +57,6 @@ func bind(spec BindSpec) error {
 		sa = &unix.SockaddrInet4{Port: int(spec.Port), Addr: spec.Addr.As4()}
 	}
 	return os.NewSyscallError("bind", unix.Bind(fd, sa))
-}
-
-func zoneIndex(addr netip.Addr) uint32 {
-	zone := addr.Zone()
-	if zone == "" {
-		return 0
-	}
-	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
-		return uint32(n)
-	}
-	ifi, err := net.InterfaceByName(zone)
-	if err != nil {
-		return 0
-	}
-	return uint32(ifi.Index)
 }
 
 func currentUID() uint32 { return uint32(os.Geteuid()) }

@@ -2,10 +2,7 @@ package netstate
 
 import (
 	"errors"
-	"net"
-	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -60,21 +57,6 @@ func bind(spec BindSpec) error {
 		sa = &windows.SockaddrInet4{Port: int(spec.Port), Addr: spec.Addr.As4()}
 	}
 	return os.NewSyscallError("bind", windows.Bind(s, sa))
-}
-
-func zoneIndex(addr netip.Addr) uint32 {
-	zone := addr.Zone()
-	if zone == "" {
-		return 0
-	}
-	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
-		return uint32(n)
-	}
-	ifi, err := net.InterfaceByName(zone)
-	if err != nil {
-		return 0
-	}
-	return uint32(ifi.Index)
 }
 
 // currentUID is 0, since users have no numbers on Windows, and no rule of bind

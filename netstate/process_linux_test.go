@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -162,6 +163,43 @@ func BenchmarkProcessFacts(b *testing.B) {
 	for b.Loop() {
 		if _, err := processFacts(context.Background(), os.Getpid()); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestProcessFactsOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root (CAP_SETUID) to start a process as another user")
+	}
+	cat, err := exec.LookPath("cat")
+	if err != nil {
+		t.Skip("needs cat: ", err)
+	}
+	const nameless = 54321 // as in a container, whose users this system does not know
+	nobody := uint32(65534)
+	for _, uid := range []uint32{nobody, nameless} {
+		cmd := exec.Command(cat)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		h, err := processFacts(context.Background(), cmd.Process.Pid)
+		stdin.Close()
+		cmd.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
+			want = u.Username
+		}
+		if h.UID != int(uid) || h.User != want || h.Cwd != "/" {
+			t.Errorf("uid %d, user %q, cwd %q; want %d, %q, /", h.UID, h.User, h.Cwd, uid, want)
 		}
 	}
 }

@@ -3,12 +3,17 @@ package netstate
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cakturk/go-netstat/netstat"
+	"golang.org/x/sys/unix"
 
 	"berth/netstate/lab"
 )
@@ -133,4 +138,40 @@ func TestNetstatStopsWhenCancelled(t *testing.T) {
 	if _, err := (netstatBackend{}).read(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, expected context.Canceled", err)
 	}
+}
+
+func TestNetstatWithoutProc(t *testing.T) {
+	result := make(chan error)
+	go func() {
+		// Never unlocked: the thread, whose file system is its own from here
+		// on, ends with the goroutine.
+		runtime.LockOSThread()
+		if err := hideProc(); err != nil {
+			result <- fmt.Errorf("%w: %w", errNoMountNamespace, err)
+			return
+		}
+		_, err := openNetstat()
+		result <- err
+	}()
+	err := <-result
+	if errors.Is(err, errNoMountNamespace) {
+		t.Skip("needs a mount namespace (CAP_SYS_ADMIN): ", err)
+	}
+	var op *OpError
+	if !errors.As(err, &op) || !errors.Is(err, fs.ErrNotExist) || op.Hint == "" || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v, expected an OpError that is fs.ErrNotExist and has a hint", err)
+	}
+}
+
+var errNoMountNamespace = errors.New("no mount namespace")
+
+// hideProc puts an empty file system over /proc, for this thread only.
+func hideProc() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("mount private /", err)
+	}
+	return os.NewSyscallError("mount tmpfs", unix.Mount("none", "/proc", "tmpfs", 0, ""))
 }

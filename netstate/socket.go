@@ -121,8 +121,11 @@ type Socket struct {
 }
 
 // Owned reports whether a process has the socket open. An unowned socket ends
-// by itself or with its peer; no signal can help.
-func (s *Socket) Owned() bool { return s.Inode != 0 || s.PID != 0 }
+// by itself or with its peer; no signal can help. A listener and a bound
+// socket always belong to a process, also where the table does not say which.
+func (s *Socket) Owned() bool {
+	return s.Inode != 0 || s.PID != 0 || s.State == Listen || s.State == Bound
+}
 
 // Lingering reports whether the socket is one that only the kernel holds:
 // TIME-WAIT, or a closing connection whose process has closed it already.

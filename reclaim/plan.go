@@ -3,6 +3,7 @@ package reclaim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/netstate"
@@ -171,8 +172,8 @@ func (p *Plan) addHolders(self Self) {
 		if why := self.typed(h, p.Policy, clients); why != "" && p.Typed == "" {
 			p.Typed, p.TypedWhy = netstate.PlainName(h.Name), why
 		}
-		if h.Unit != "" {
-			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in %s, and systemd may start it again: to stop it for good, use systemctl stop %s", name(h), h.Unit, h.Unit))
+		if strings.HasSuffix(h.Unit, ".service") {
+			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in %s, and systemd may start it again: to stop it for good, use systemctl stop %s (systemctl --user for a user's unit)", name(h), h.Unit, h.Unit))
 		}
 		if h.Container != "" {
 			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in a container (%s), whose engine may start it again", name(h), h.Container))
