@@ -14,12 +14,15 @@ const (
 	EventAttempt EventKind = "attempt" // attempt Attempt of Of begins
 	EventStarted EventKind = "started" // the process runs: PID
 	EventOutput  EventKind = "output"  // one line of output: Stream, Line
-	EventReady   EventKind = "ready"   // a process of its tree listens on the port: PID is that process
+	EventReady   EventKind = "ready"   // a process of its tree listens on the port: PID is that process, Line the address
 	EventExited  EventKind = "exited"  // the process ended: Exit, Took
 	EventInUse   EventKind = "in-use"  // it ended because the port was taken: Verdict names the holder
 	EventRetry   EventKind = "retry"   // the next attempt follows within Wait
 	EventFailed  EventKind = "failed"  // no further attempt: Err
-	EventStopped EventKind = "stopped" // it ended because it was asked to
+	EventStopped EventKind = "stopped" // it ended because it was asked to: Exit, Took
+	// EventNotReady says that nothing listens yet after the ready timeout: Err
+	// is a *NotReadyError. The process goes on, and so does the watching.
+	EventNotReady EventKind = "not-ready"
 )
 
 // Stream names an output of the gateway.
@@ -41,12 +44,19 @@ type Event struct {
 	Of   int
 	PID  int
 	Exit ExitStatus
+	// Took is the time since the process was started, and in EventStopped
+	// the time since it was asked to end.
 	Took time.Duration
 	// Line is one line of output without its newline, cut at 4 KiB and not
-	// cleaned: whoever shows it must remove control characters.
-	Stream  Stream
-	Line    string
-	Wait    time.Duration
+	// cleaned: whoever shows it must remove control characters. In EventReady
+	// it is the address that the gateway listens on, "127.0.0.1:8080".
+	Stream Stream
+	Line   string
+	Wait   time.Duration
+	// Verdict of EventInUse explains the refused bind. It is nil if the
+	// gateway said that the address was taken and nothing visible confirms
+	// it. In EventExited it is set if the port was taken all the time although
+	// the gateway ended for another reason, by its own words.
 	Verdict *netstate.Verdict
 	Err     error
 }

@@ -21,6 +21,9 @@ const answerTimeout = 5 * time.Second
 type Conn struct {
 	fd  int
 	seq uint32
+	// kernel is the address of the kernel, port id 0. It is not shared between
+	// connections, because Sendto writes its wire form into the value.
+	kernel unix.SockaddrNetlink
 	buf []byte
 	req []byte
 	rec Record
@@ -38,7 +41,7 @@ func Dial() (*Conn, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("setsockopt SO_RCVTIMEO", err)
 	}
-	return &Conn{fd: fd, buf: make([]byte, bufferSize)}, nil
+	return &Conn{fd: fd, kernel: unix.SockaddrNetlink{Family: unix.AF_NETLINK}, buf: make([]byte, bufferSize)}, nil
 }
 
 // Close closes the netlink socket.
@@ -120,15 +123,12 @@ func (c *Conn) refused(op string, body []byte) error {
 
 func (c *Conn) send() error {
 	for {
-		err := unix.Sendto(c.fd, c.req, 0, kernel)
+		err := unix.Sendto(c.fd, c.req, 0, &c.kernel)
 		if !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("sendto NETLINK_SOCK_DIAG", err)
 		}
 	}
 }
-
-// kernel is the address of the kernel: port id 0.
-var kernel = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 
 func (c *Conn) receive() (int, error) {
 	for {

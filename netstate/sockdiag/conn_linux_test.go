@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -214,4 +215,21 @@ func BenchmarkDumpAll(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestConnsAreIndependent lets the race detector look at two connections that
+// dump at the same time.
+func TestConnsAreIndependent(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 2 {
+		c := dial(t)
+		wg.Go(func() {
+			for range 20 {
+				if err := c.Dump(Query{States: StateListen}, func(*Record) bool { return true }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -1,0 +1,164 @@
+package gatewaylaunch
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+
+	"berth/netstate"
+)
+
+// attempt is one start of the gateway and all that came of it.
+type attempt struct {
+	evidence
+	pid  int
+	took time.Duration
+	// refusal explains why the address was refused, if it was.
+	refusal *netstate.Verdict
+	// stopped is set if the gateway was asked to end, at askedAt.
+	stopped bool
+	askedAt time.Time
+}
+
+// try starts the gateway and stays with it until it and what it leaves behind
+// have ended. The error is a *StartError.
+func (r *run) try(ctx context.Context) (*attempt, error) {
+	a := &attempt{}
+	if ctx.Err() == nil {
+		r.emit(Event{Kind: EventAttempt})
+	}
+	if ctx.Err() != nil {
+		a.ask()
+		return a, nil
+	}
+	a.before = r.Kernel.TryBind(r.Spec).Class()
+	if a.before == netstate.ClassInUse {
+		// The holder may be gone when the gateway has noticed it.
+		if v, err := r.Kernel.Why(ctx, r.Spec); err == nil && !v.Bindable {
+			a.refusal = &v
+		}
+	}
+	p, err := r.start()
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	started := time.Now()
+	a.pid, a.heard = p.cmd.Process.Pid, p.heard
+	r.emit(Event{Kind: EventStarted, PID: a.pid})
+
+	r.watch(ctx, p, a, started)
+	a.exit, a.took = p.reap(), time.Since(started)
+	refused := !a.stopped && !a.ready && a.exit.Code != 0
+	if refused {
+		a.after = r.Kernel.TryBind(r.Spec).Class()
+	}
+	if !a.stopped && a.exit.Code != 0 {
+		// What a failed gateway leaves behind could hold the port against
+		// the next one. One that ends with status 0 may have left a daemon
+		// on purpose.
+		r.receive(p, a, p.stop(r.grace(), true))
+	}
+	p.out.drain()
+	r.receive(p, a, nil)
+	if refused && a.cause() == causeInUse {
+		if v := findRefused(ctx, r.Kernel, suspects(r.Spec, a.inUse)); v != nil {
+			a.refusal = v
+		}
+	}
+	return a, nil
+}
+
+func (a *attempt) ask() { a.stopped, a.askedAt = true, time.Now() }
+
+// watch reports what the gateway does until it has ended, or until nothing of
+// it is left if it was asked to end.
+func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Time) {
+	watching, cancel := context.WithCancel(ctx)
+	ready := r.watchReady(watching, p)
+	defer func() {
+		cancel()
+		for range ready {
+			// Wait for the watching to end: it asks about a pid that is
+			// about to be given away.
+		}
+	}()
+	lines, found, exited, cancelled := p.out.lines, ready, p.exited, ctx.Done()
+	var gone <-chan struct{}
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				lines = nil // it closed its output and runs on
+				continue
+			}
+			r.line(a, line)
+		case f, ok := <-found:
+			switch {
+			case !ok:
+				found = nil
+			case f.late != nil:
+				r.emit(Event{Kind: EventNotReady, PID: a.pid, Took: f.late.Waited, Err: f.late})
+			default:
+				a.ready = true
+				r.emit(Event{Kind: EventReady, PID: f.pid, Line: f.addr, Took: time.Since(started)})
+			}
+		case sig := <-r.signals:
+			r.forward(p, a, sig)
+		case <-cancelled:
+			cancelled, exited = nil, nil
+			ask := !a.stopped
+			a.ask()
+			gone = p.stop(r.grace(), ask)
+		case <-exited:
+			return
+		case <-gone:
+			return
+		}
+	}
+}
+
+// forward passes a signal on, unless the terminal has done so already.
+func (r *run) forward(p *process, a *attempt, sig os.Signal) {
+	if ends(sig) && sig != syscall.SIGHUP {
+		a.ask() // SIGHUP makes many servers read their configuration again
+	}
+	if !delivered(sig) {
+		// It fails if the gateway has ended, which is reported next.
+		_ = p.cmd.Process.Signal(sig)
+	}
+}
+
+// receive reports the output until done is closed, or with a nil done until
+// the output ends.
+func (r *run) receive(p *process, a *attempt, done <-chan struct{}) {
+	lines := p.out.lines
+	for {
+		select {
+		case line, ok := <-lines:
+			if ok {
+				r.line(a, line)
+				continue
+			}
+			if done == nil {
+				return
+			}
+			lines = nil
+		case <-done:
+			return
+		}
+	}
+}
+
+func (r *run) line(a *attempt, line outputLine) {
+	if !a.ready {
+		a.hear(line.text)
+	}
+	if r.Log != nil {
+		_, _ = r.Log.Write([]byte(line.text + "\n"))
+	}
+	if !r.Foreground {
+		r.emit(Event{Kind: EventOutput, PID: a.pid, Stream: line.stream, Line: line.text})
+	}
+}

@@ -1,0 +1,743 @@
+//go:build unix
+
+package gatewaylaunch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"berth/netstate"
+)
+
+// result is one launch with everything that it reported.
+type result struct {
+	status ExitStatus
+	err    error
+	events []Event
+}
+
+// launch runs l to its end. on may be nil; stop ends the launch's context.
+func launch(t *testing.T, l Launcher, on func(e Event, stop func())) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var r result
+	r.status, r.err = l.Run(ctx, func(e Event) {
+		r.events = append(r.events, e)
+		if on != nil {
+			on(e, cancel)
+		}
+	})
+	if ctx.Err() == context.DeadlineExceeded {
+		t.Errorf("the launch did not end by itself")
+	}
+	if t.Failed() || testing.Verbose() {
+		t.Logf("status %v, error %v, events:\n%s", r.status, r.err, r)
+	}
+	for i, e := range r.events {
+		if e.At.IsZero() || i > 0 && e.At.Before(r.events[i-1].At) {
+			t.Errorf("event %d (%s) is not in the order of time", i, e.Kind)
+		}
+		if e.Of != l.Retry.attempts() {
+			t.Errorf("event %d (%s) says %d attempts, want %d", i, e.Kind, e.Of, l.Retry.attempts())
+		}
+	}
+	return r
+}
+
+func (r result) String() string {
+	var s strings.Builder
+	for _, e := range r.events {
+		fmt.Fprintf(&s, "  %s %-9s attempt %d/%d pid %d exit %v took %v wait %v %.100q err %v", e.At.Format("05.000"), e.Kind, e.Attempt, e.Of, e.PID, e.Exit, e.Took, e.Wait, e.Line, e.Err)
+		if e.Verdict != nil {
+			fmt.Fprintf(&s, " verdict %q", e.Verdict.Summary)
+		}
+		s.WriteByte('\n')
+	}
+	return s.String()
+}
+
+// kinds are the kinds of the events, without output.
+func (r result) kinds() string {
+	var kinds []string
+	for _, e := range r.events {
+		if e.Kind != EventOutput {
+			kinds = append(kinds, string(e.Kind))
+		}
+	}
+	return strings.Join(kinds, " ")
+}
+
+func (r result) first(kind EventKind) *Event {
+	for i := range r.events {
+		if r.events[i].Kind == kind {
+			return &r.events[i]
+		}
+	}
+	return &Event{}
+}
+
+func (r result) lines() (lines []string) {
+	for _, e := range r.events {
+		if e.Kind == EventOutput {
+			lines = append(lines, string(e.Stream)+" "+e.Line)
+		}
+	}
+	return lines
+}
+
+// stopWhen returns a callback that ends the launch at the first event of a kind.
+func stopWhen(kind EventKind) func(Event, func()) {
+	return func(e Event, stop func()) {
+		if e.Kind == kind {
+			stop()
+		}
+	}
+}
+
+var anySpec = netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), 18789)
+
+// Launches on a scripted machine: decisions that need no real socket.
+
+func TestPlainExit(t *testing.T) {
+	for _, tt := range []struct {
+		c    Command
+		want ExitStatus
+	}{
+		{helperCommand("say", "0", "done"), ExitStatus{}},
+		{helperCommand("say", "3", "Error: Cannot find module './server.js'"), ExitStatus{Code: 3}},
+		{Command{Argv: []string{"sh", "-c", "kill -KILL $$"}}, ExitStatus{Code: 137, Signal: 9}},
+	} {
+		r := launch(t, Launcher{Command: tt.c, Spec: anySpec, Retry: DefaultRetry(), Kernel: &scripted{}}, nil)
+		if r.err != nil || r.status != tt.want {
+			t.Errorf("%v: %v, %v, want %v", tt.c, r.status, r.err, tt.want)
+		}
+		if got := r.kinds(); got != "attempt started exited" {
+			t.Errorf("%v: events %s", tt.c, got)
+		}
+		if e := r.first(EventExited); e.Exit != tt.want || e.Took <= 0 || e.PID != r.first(EventStarted).PID {
+			t.Errorf("%v: exited %+v", tt.c, e)
+		}
+	}
+}
+
+func TestSaysInUseAndNothingConfirms(t *testing.T) {
+	k := &scripted{}
+	start := time.Now()
+	r := launch(t, Launcher{
+		Command: helperCommand("say", "1", "\x1b[31mError: listen EADDRINUSE: address already in use 127.0.0.1:18789\x1b[0m"),
+		Spec:    anySpec, Retry: Retry{Retries: 1, Interval: 30 * time.Millisecond}, Kernel: k,
+	}, nil)
+	if got := r.kinds(); got != "attempt started exited in-use retry attempt started exited in-use failed" {
+		t.Errorf("events %s", got)
+	}
+	var inUse *InUseError
+	if !errors.As(r.err, &inUse) || !errors.Is(r.err, syscall.EADDRINUSE) {
+		t.Fatalf("error %v", r.err)
+	}
+	if inUse.Attempts != 2 || !inUse.Verdict.At.IsZero() || inUse.Said == "" || strings.Contains(r.err.Error(), "\x1b") {
+		t.Errorf("error %+v: %v", inUse, inUse)
+	}
+	// A probe that succeeds says nothing about the next attempt here, so the
+	// whole interval passes.
+	if time.Since(start) < 30*time.Millisecond {
+		t.Error("the next attempt came before the interval was over")
+	}
+	if e := r.first(EventInUse); e.Verdict != nil {
+		t.Errorf("an unconfirmed refusal has the verdict %+v", e.Verdict)
+	}
+	if e := r.first(EventFailed); e.Err != r.err {
+		t.Errorf("failed with %v, returned %v", e.Err, r.err)
+	}
+}
+
+func TestSilentServerIsRefusedByTwoBinds(t *testing.T) {
+	holder := netstate.Holder{ID: netstate.ProcessID{PID: 4211}, Name: "node\x1b[2J", User: "alice", Cmdline: []string{"node", "old server.js"}}
+	k := &scripted{
+		tryBind: func(netstate.BindSpec) error { return os.NewSyscallError("bind", syscall.EADDRINUSE) },
+		why:     func(spec netstate.BindSpec) netstate.Verdict { return heldVerdict(spec, holder) },
+	}
+	l := Launcher{Command: Command{Argv: []string{"sh", "-c", "exit 1"}}, Spec: anySpec, Retry: Retry{Retries: 1, Interval: time.Millisecond}, Kernel: k}
+	r := launch(t, l, nil)
+	if got := r.kinds(); got != "attempt started exited in-use retry attempt started exited in-use failed" {
+		t.Errorf("events %s", got)
+	}
+	if v := r.first(EventInUse).Verdict; v == nil || len(v.Holders()) != 1 {
+		t.Errorf("the first refusal does not name the holder: %+v", v)
+	}
+	for _, part := range []string{"127.0.0.1:18789", "after 2 attempts", "pid 4211", "alice", "node 'old server.js'", "status 1"} {
+		if r.err == nil || !strings.Contains(r.err.Error(), part) {
+			t.Errorf("error %v does not say %q", r.err, part)
+		}
+	}
+	if r.err != nil && strings.ContainsAny(r.err.Error(), "\x1b\n") {
+		t.Errorf("error %q carries another process's control characters", r.err)
+	}
+
+	// One that says something else has ended for that; who holds the port is
+	// told beside it.
+	l.Command = helperCommand("say", "2", "Error: no such option --prot")
+	r = launch(t, l, nil)
+	if got := r.kinds(); got != "attempt started exited" || r.err != nil || r.status.Code != 2 {
+		t.Errorf("events %s, status %v, error %v", got, r.status, r.err)
+	}
+	if v := r.first(EventExited).Verdict; v == nil || len(v.Holders()) != 1 {
+		t.Errorf("the exit does not name the holder: %+v", v)
+	}
+}
+
+// heldVerdict is what netstate says when a process listens on spec.
+func heldVerdict(spec netstate.BindSpec, h netstate.Holder) netstate.Verdict {
+	now := time.Now()
+	owners := netstate.NewOwners()
+	owners.Add(7, h)
+	snap := netstate.NewSnapshot(now, []netstate.Socket{{Local: spec.AddrPort(), Family: spec.Family, State: netstate.Listen, Inode: 7}}, netstate.Caps{})
+	return netstate.Explain(spec, &netstate.Probe{Spec: spec, At: now, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}, snap, owners)
+}
+
+// lingeringVerdict is what netstate says when a TIME-WAIT socket is left.
+func lingeringVerdict(spec netstate.BindSpec, left time.Duration) netstate.Verdict {
+	now := time.Now()
+	snap := netstate.NewSnapshot(now, []netstate.Socket{{
+		Local: spec.AddrPort(), Remote: netip.MustParseAddrPort("127.0.0.1:50000"), Family: spec.Family,
+		State: netstate.TimeWait, Timer: netstate.TimerTimeWait, Expires: left,
+	}}, netstate.Caps{})
+	return netstate.Explain(spec, &netstate.Probe{Spec: spec, At: now, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}, snap, netstate.NewOwners())
+}
+
+func TestLingeringThatOutlastsTheBudgetFailsAtOnce(t *testing.T) {
+	refused := func(netstate.BindSpec) error { return os.NewSyscallError("bind", syscall.EADDRINUSE) }
+	l := Launcher{
+		Command: helperCommand("say", "1", "listen tcp 127.0.0.1:18789: bind: address already in use"),
+		Spec:    anySpec, Retry: Retry{Retries: 2, Interval: 20 * time.Millisecond},
+	}
+	l.Kernel = &scripted{tryBind: refused, why: func(s netstate.BindSpec) netstate.Verdict { return lingeringVerdict(s, 57*time.Second) }}
+	r := launch(t, l, nil)
+	if got := r.kinds(); got != "attempt started exited in-use failed" {
+		t.Errorf("events %s", got)
+	}
+	var inUse *InUseError
+	if !errors.As(r.err, &inUse) || !inUse.TooLate || inUse.Attempts != 1 || inUse.Verdict.Reason != netstate.ReasonLingering {
+		t.Fatalf("error %+v: %v", inUse, r.err)
+	}
+	if !strings.Contains(r.err.Error(), "for 57.0 s more") || !strings.Contains(r.err.Error(), "too early") {
+		t.Errorf("error %q does not say when it clears", r.err)
+	}
+
+	// One that clears in time is waited for.
+	l.Kernel = &scripted{tryBind: refused, why: func(s netstate.BindSpec) netstate.Verdict { return lingeringVerdict(s, time.Millisecond) }}
+	if r := launch(t, l, nil); r.kinds() != "attempt started exited in-use retry attempt started exited in-use retry attempt started exited in-use failed" {
+		t.Errorf("events %s", r.kinds())
+	}
+}
+
+func TestNoAddressFailsAtOnce(t *testing.T) {
+	k := &scripted{tryBind: func(netstate.BindSpec) error { return os.NewSyscallError("bind", syscall.EADDRNOTAVAIL) }}
+	r := launch(t, Launcher{Command: helperCommand("say", "1", "listen EADDRNOTAVAIL: address not available 10.255.0.1"), Spec: anySpec, Retry: DefaultRetry(), Kernel: k}, nil)
+	var bind *BindError
+	if !errors.As(r.err, &bind) || !errors.Is(r.err, syscall.EADDRNOTAVAIL) || bind.Verdict.Reason != netstate.ReasonNoAddress {
+		t.Fatalf("error %v", r.err)
+	}
+	if !strings.HasPrefix(bind.Error(), "the gateway ended with status 1: 127.0.0.1:18789 cannot be bound") || bind.Hint() == "" {
+		t.Errorf("error %q, hint %q", bind, bind.Hint())
+	}
+	if got := r.kinds(); got != "attempt started exited failed" {
+		t.Errorf("events %s", got)
+	}
+}
+
+func TestLockConflictFailsAtOnce(t *testing.T) {
+	r := launch(t, Launcher{
+		Command: helperCommand("say", "78", "[gateway] \x1b[31manother OpenClaw process owns gateway-lifecycle\x1b[0m"),
+		Spec:    anySpec, Retry: DefaultRetry(), Kernel: &scripted{},
+	}, nil)
+	var lock *LockError
+	if !errors.As(r.err, &lock) || lock.Exit.Code != 78 || lock.Hint() == "" || r.status.Code != 78 {
+		t.Fatalf("status %v, error %v", r.status, r.err)
+	}
+	if errors.Is(r.err, syscall.EADDRINUSE) || strings.Contains(r.err.Error(), "\x1b") {
+		t.Errorf("error %q", r.err)
+	}
+	if got := r.kinds(); got != "attempt started exited failed" {
+		t.Errorf("events %s", got)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	script := write("script", "#!/no/such/interpreter\n", 0o755)
+	text := write("text", "hello\n", 0o755)
+	unexecutable := write("unexecutable", "#!/bin/sh\n", 0o644)
+	for _, tt := range []struct {
+		c    Command
+		err  error
+		want string
+	}{
+		{Command{}, errNoProgram, "there is no command to start"},
+		{Command{Argv: []string{"PORT=1"}}, errNoProgram, "there is no command to start"},
+		{Command{Argv: []string{"no-such-command-of-berth"}}, exec.ErrNotFound, "there is no such command in PATH"},
+		{Command{Argv: []string{"./no-such-file"}}, os.ErrNotExist, "there is no such file"},
+		{Command{Argv: []string{dir + "/\x1b[2J"}}, os.ErrNotExist, `\x1b[2J`},
+		{Command{Argv: []string{unexecutable}}, os.ErrPermission, "this user may not execute it"},
+		{Command{Argv: []string{dir}}, os.ErrPermission, "it is a directory"},
+		{Command{Argv: []string{script}}, os.ErrNotExist, "the interpreter in its first line does not exist"},
+		{Command{Argv: []string{"./script"}, Dir: dir}, os.ErrNotExist, "the interpreter in its first line does not exist"},
+		{Command{Argv: []string{text}}, syscall.ENOEXEC, "not a program of this system"},
+		{Command{Argv: []string{"sh"}, Dir: dir + "/none"}, os.ErrNotExist, "is not a directory that can be entered"},
+	} {
+		r := launch(t, Launcher{Command: tt.c, Spec: anySpec, Retry: DefaultRetry(), Kernel: &scripted{}, Tie: true}, nil)
+		var start *StartError
+		if !errors.As(r.err, &start) || !errors.Is(r.err, tt.err) {
+			t.Errorf("%q: error %v, want a StartError that wraps %v", tt.c.Argv, r.err, tt.err)
+			continue
+		}
+		if !strings.Contains(r.err.Error(), tt.want) || start.Hint() == "" || strings.Contains(r.err.Error(), "\x1b") {
+			t.Errorf("%q: error %q, hint %q, want %q", tt.c.Argv, r.err, start.Hint(), tt.want)
+		}
+		if got := r.kinds(); got != "attempt failed" {
+			t.Errorf("%q: events %s", tt.c.Argv, got)
+		}
+	}
+}
+
+func TestNotReadyIsReportedAndGoesOn(t *testing.T) {
+	table := errors.New("no table")
+	for _, tt := range []struct {
+		k    *scripted
+		want string
+	}{
+		{&scripted{}, "the gateway runs, but does not listen on port 18789 after 0.0 s"},
+		{&scripted{read: func() (*netstate.Snapshot, error) { return nil, table }}, "is not known: no table"},
+	} {
+		r := launch(t, Launcher{Command: helperCommand("stay"), Spec: anySpec, Kernel: tt.k, ReadyTimeout: time.Millisecond, Grace: time.Millisecond}, stopWhen(EventNotReady))
+		if got := r.kinds(); got != "attempt started not-ready stopped" {
+			t.Errorf("events %s", got)
+		}
+		e := r.first(EventNotReady)
+		var late *NotReadyError
+		if !errors.As(e.Err, &late) || !strings.Contains(e.Err.Error(), tt.want) || e.Took < time.Millisecond {
+			t.Errorf("not-ready %+v, want %q", e, tt.want)
+		}
+		if tt.k.read != nil && !errors.Is(e.Err, table) {
+			t.Errorf("%v does not wrap the reading's error", e.Err)
+		}
+		if (late.Hint() != "") != (tt.k.read == nil) {
+			t.Errorf("hint %q", late.Hint())
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	var log strings.Builder
+	l := Launcher{Command: helperCommand("long"), Spec: anySpec, Kernel: &scripted{}, Log: &log}
+	r := launch(t, l, nil)
+	x := strings.Repeat("x", lineLimit)
+	if got := r.lines(); !slices.Equal(got, []string{"stdout " + x, "stdout short"}) {
+		t.Errorf("lines %.100q", got)
+	}
+	if log.String() != x+"\nshort\n" {
+		t.Errorf("the log has %d bytes", log.Len())
+	}
+
+	l.Command, l.Log = Command{Argv: []string{"sh", "-c", `printf '\033[1mbold\033[0m\r\n\n'; printf 'last' >&2`}}, failingLog{}
+	got := launch(t, l, nil).lines()
+	slices.Sort(got) // the two streams have no order between them
+	if !slices.Equal(got, []string{"stderr last", "stdout ", "stdout \x1b[1mbold\x1b[0m"}) {
+		t.Errorf("lines %q", got)
+	}
+}
+
+type failingLog struct{}
+
+func (failingLog) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestEnvironmentOfTheGateway(t *testing.T) {
+	t.Setenv("INVOCATION_ID", "x")
+	t.Setenv("JOURNAL_STREAM", "8:1")
+	t.Setenv("SYSTEMD_EXEC_PID", "7")
+	t.Setenv("OPENCLAW_SYSTEMD_UNIT", "x.service")
+	t.Setenv("KEPT", "yes")
+	c := helperCommand("env")
+	c.Argv = append([]string{"ASSIGNED=1"}, c.Argv...)
+	env := strings.Join(launch(t, Launcher{Command: c, Spec: anySpec, Kernel: &scripted{}}, nil).lines(), "\n")
+	for _, name := range supervised {
+		if strings.Contains(env, "stdout "+name+"=") {
+			t.Errorf("%s reaches the gateway", name)
+		}
+	}
+	if !strings.Contains(env, "stdout KEPT=yes") || !strings.Contains(env, "stdout ASSIGNED=1") {
+		t.Errorf("the environment is incomplete:\n%s", env)
+	}
+}
+
+func TestDirectoryAndStandardInput(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// cat ends at once, because there is nothing to read.
+	l := Launcher{Command: Command{Argv: []string{"sh", "-c", "pwd; cat"}, Dir: dir}, Spec: anySpec, Kernel: &scripted{}}
+	if got := launch(t, l, nil).lines(); !slices.Equal(got, []string{"stdout " + dir}) {
+		t.Errorf("lines %q, want %q", got, dir)
+	}
+}
+
+// A pause is pure waiting, so its time can be tested exactly.
+func TestPause(t *testing.T) {
+	refusal := &netstate.Verdict{Spec: anySpec}
+	busy := func(netstate.BindSpec) error { return os.NewSyscallError("bind", syscall.EADDRINUSE) }
+	pause := func(t *testing.T, k *scripted, a *attempt, ctx context.Context) (bool, time.Duration) {
+		start := time.Now()
+		r := &run{Launcher: &Launcher{Kernel: k, Retry: DefaultRetry()}}
+		again, _ := r.pause(ctx, a)
+		return again, time.Since(start)
+	}
+	check := func(name string, again bool, took, want time.Duration) {
+		t.Helper()
+		if !again || took != want {
+			t.Errorf("%s: again %v after %v, want %v", name, again, took, want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		again, took := pause(t, &scripted{tryBind: busy}, &attempt{refusal: refusal}, t.Context())
+		check("refused all the time", again, took, 500*time.Millisecond)
+
+		again, took = pause(t, &scripted{}, &attempt{}, t.Context())
+		check("nothing known to wait for", again, took, 500*time.Millisecond)
+
+		again, took = pause(t, &scripted{}, &attempt{refusal: refusal}, t.Context())
+		check("free already", again, took, 0)
+
+		freed := time.Now().Add(120 * time.Millisecond)
+		until := func(spec netstate.BindSpec) error {
+			if time.Now().Before(freed) {
+				return busy(spec)
+			}
+			return nil
+		}
+		again, took = pause(t, &scripted{tryBind: until}, &attempt{refusal: refusal}, t.Context())
+		check("freed, no events", again, took, 125*time.Millisecond)
+
+		freed = time.Now().Add(120 * time.Millisecond)
+		wake := make(chan struct{}, 1)
+		go func() {
+			for range 2 { // the first wakes for nothing
+				time.Sleep(60 * time.Millisecond)
+				wake <- struct{}{}
+			}
+		}()
+		k := &scripted{tryBind: until, wake: wake}
+		again, took = pause(t, k, &attempt{refusal: refusal}, t.Context())
+		check("freed, with events", again, took, 120*time.Millisecond)
+		if len(k.probes) != 3 {
+			t.Errorf("%d probes, want one at the start and one for each event", len(k.probes))
+		}
+
+		// Without SO_REUSEADDR and without events there is one probe only.
+		plain := *refusal
+		plain.Spec.ReuseAddr = false
+		k = &scripted{tryBind: busy}
+		again, took = pause(t, k, &attempt{refusal: &plain}, t.Context())
+		check("plain bind", again, took, 500*time.Millisecond)
+		if len(k.probes) != 1 {
+			t.Errorf("%d probes of a bind without SO_REUSEADDR, want 1", len(k.probes))
+		}
+
+		// A signal that a gateway would only note does not end the pause.
+		signals := make(chan os.Signal, 2)
+		signals <- syscall.SIGUSR1
+		r := &run{Launcher: &Launcher{Kernel: &scripted{tryBind: busy}, Retry: DefaultRetry()}, signals: signals}
+		time.AfterFunc(50*time.Millisecond, func() { signals <- syscall.SIGTERM })
+		start := time.Now()
+		if again, status := r.pause(t.Context(), &attempt{refusal: refusal}); again || time.Since(start) != 50*time.Millisecond || status.Code != 143 {
+			t.Errorf("SIGTERM: again %v after %v, status %v", again, time.Since(start), status)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), 70*time.Millisecond)
+		defer cancel()
+		if again, took := pause(t, &scripted{tryBind: busy}, &attempt{refusal: refusal}, ctx); again || took != 70*time.Millisecond {
+			t.Errorf("cancelled: again %v after %v", again, took)
+		}
+	})
+}
+
+// The rest runs on this machine's own sockets.
+
+func TestReady(t *testing.T) {
+	addr := freeAddress(t)
+	r := launch(t, Launcher{Command: helperCommand("serve", addr), Spec: specOf(addr), Retry: DefaultRetry(), Kernel: realKernel(t)}, stopWhen(EventReady))
+	if got := r.kinds(); got != "attempt started ready stopped" || !errors.Is(r.err, context.Canceled) {
+		t.Errorf("events %s, error %v", got, r.err)
+	}
+	if e := r.first(EventReady); e.PID != r.first(EventStarted).PID || e.Line != addr || e.Took <= 0 {
+		t.Errorf("ready %+v", e)
+	}
+	if r.status.Signal != int(syscall.SIGTERM) || r.status.Code != 143 {
+		t.Errorf("status %+v", r.status)
+	}
+	if !slices.Contains(r.lines(), "stdout listening on "+addr) {
+		t.Errorf("output %q", r.lines())
+	}
+}
+
+func TestReadyOnAnotherAddress(t *testing.T) {
+	port := specOf(freeAddress(t)).Port
+	spec := netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), port)
+	r := launch(t, Launcher{Command: helperCommand("serve", fmt.Sprintf("127.0.0.2:%d", port), fmt.Sprintf("127.0.0.1:%d", port)), Spec: spec, Kernel: realKernel(t)}, stopWhen(EventReady))
+	// Both listen in the end; whether the first look found one or both is
+	// left open, but the expected one is preferred if it is there.
+	if e := r.first(EventReady); e.Line != fmt.Sprintf("127.0.0.1:%d", port) && e.Line != fmt.Sprintf("127.0.0.2:%d", port) {
+		t.Errorf("ready at %q", e.Line)
+	}
+	spec.Port = specOf(freeAddress(t)).Port
+	r = launch(t, Launcher{Command: helperCommand("serve", fmt.Sprintf(":%d", spec.Port)), Spec: spec, Kernel: realKernel(t)}, stopWhen(EventReady))
+	if e := r.first(EventReady); e.Line != fmt.Sprintf("[::]:%d", spec.Port) && e.Line != fmt.Sprintf("0.0.0.0:%d", spec.Port) {
+		t.Errorf("ready at %q", e.Line)
+	}
+}
+
+func TestReadyByADescendant(t *testing.T) {
+	for _, session := range []string{"session", "detached"} {
+		addr := freeAddress(t)
+		c := helperCommand("spawn", "stay", session, "spawn", "stay", session, "serve", addr)
+		r := launch(t, Launcher{Command: c, Spec: specOf(addr), Kernel: realKernel(t)}, stopWhen(EventReady))
+		e := r.first(EventReady)
+		if e.PID == 0 || e.PID == r.first(EventStarted).PID || e.Line != addr {
+			t.Errorf("%s: ready %+v", session, e)
+		}
+		if running(e.PID) {
+			t.Errorf("%s: the grandchild %d outlived the launch", session, e.PID)
+		}
+	}
+}
+
+func TestForeignListenerIsNeverReady(t *testing.T) {
+	holder := listenLoopback(t) // this process is no descendant of the gateway
+	r := launch(t, Launcher{
+		Command: helperCommand("stay"), Spec: specOf(holder.Addr().String()), Kernel: realKernel(t),
+		ReadyTimeout: 100 * time.Millisecond, Grace: time.Millisecond,
+	}, stopWhen(EventNotReady))
+	if got := r.kinds(); got != "attempt started not-ready stopped" {
+		t.Errorf("events %s", got)
+	}
+}
+
+// startHolder lets another process hold a free port until the returned
+// function is called, and then for a while longer.
+func startHolder(t *testing.T, after time.Duration) (addr string, pid int, release func()) {
+	t.Helper()
+	c := helperCommand("hold", "127.0.0.1:0", after.String())
+	cmd := exec.Command(c.Argv[1], c.Argv[2:]...)
+	cmd.Env = c.environ()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if _, err := fmt.Fscanf(stdout, "listening on %s\n", &addr); err != nil {
+		t.Fatal(err)
+	}
+	return addr, cmd.Process.Pid, func() { stdin.Close() }
+}
+
+func TestRetryUntilTheHolderIsGone(t *testing.T) {
+	addr, pid, release := startHolder(t, 1200*time.Millisecond)
+	release()
+	start := time.Now()
+	r := launch(t, Launcher{Command: helperCommand("serve", addr), Spec: specOf(addr), Retry: DefaultRetry(), Kernel: realKernel(t)}, stopWhen(EventReady))
+	if !strings.HasPrefix(r.kinds(), "attempt started exited in-use retry attempt started exited in-use retry attempt") || !strings.HasSuffix(r.kinds(), "ready stopped") {
+		t.Errorf("events %s", r.kinds())
+	}
+	if v := r.first(EventInUse).Verdict; v == nil || len(v.Holders()) != 1 || v.Holders()[0].ID.PID != pid {
+		t.Errorf("the first refusal does not name pid %d: %+v", pid, v)
+	}
+	if !slices.ContainsFunc(r.lines(), func(s string) bool { return strings.Contains(s, "address already in use") }) {
+		t.Errorf("the refused attempts are not in the output: %q", r.lines())
+	}
+	// The event of the holder's end wakes the launch; a bare retry would
+	// come at 1.5 s.
+	if took := r.first(EventReady).At.Sub(start); took < 1200*time.Millisecond {
+		t.Errorf("ready after %v, while the port was held", took)
+	} else {
+		t.Logf("ready %v after the holder's end", took-1200*time.Millisecond)
+	}
+}
+
+func TestHeldForGood(t *testing.T) {
+	addr, pid, _ := startHolder(t, 0)
+	r := launch(t, Launcher{Command: helperCommand("serve", addr), Spec: specOf(addr), Retry: Retry{Retries: 2, Interval: 50 * time.Millisecond}, Kernel: realKernel(t)}, nil)
+	var inUse *InUseError
+	if !errors.As(r.err, &inUse) || inUse.Attempts != 3 || inUse.Elapsed < 100*time.Millisecond || r.status.Code != 1 || inUse.Said == "" {
+		t.Fatalf("status %v, error %+v", r.status, inUse)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{addr, "after 3 attempts", fmt.Sprintf("pid %d", pid), me.Username, "127.0.0.1:0"} {
+		if !strings.Contains(r.err.Error(), part) {
+			t.Errorf("error %q does not say %q", r.err, part)
+		}
+	}
+	if inUse.Hint() == "" {
+		t.Error("no hint")
+	}
+	if got := strings.Count(r.kinds(), "attempt"); got != 3 {
+		t.Errorf("%d attempts", got)
+	}
+}
+
+func TestHolderOfAnotherAddressIsNamed(t *testing.T) {
+	// The expected bind of 127.0.0.1 is free, yet the server takes every
+	// address and is refused because of a listener on 127.0.0.2.
+	holder, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skip("127.0.0.2 cannot be bound here: ", err)
+	}
+	defer holder.Close()
+	port := specOf(holder.Addr().String()).Port
+	r := launch(t, Launcher{
+		Command: helperCommand("serve", fmt.Sprintf("0.0.0.0:%d", port)),
+		Spec:    netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), port), Kernel: realKernel(t),
+	}, nil)
+	var inUse *InUseError
+	if !errors.As(r.err, &inUse) {
+		t.Fatalf("error %v", r.err)
+	}
+	if hs := inUse.Verdict.Holders(); !inUse.Verdict.Spec.Addr.IsUnspecified() || len(hs) != 1 || hs[0].ID.PID != os.Getpid() {
+		t.Errorf("verdict for %v names %+v", inUse.Verdict.Spec, hs)
+	}
+}
+
+func TestTimeWaitAgainstAServerWithoutReuseAddr(t *testing.T) {
+	// The server is the first to close, so its end lingers.
+	ln := listenLoopback(t)
+	addr := ln.Addr().String()
+	leaveTimeWait(t, ln)
+	ln.Close()
+	r := launch(t, Launcher{Command: helperCommand("demo", addr, "noreuse"), Spec: specOf(addr), Retry: DefaultRetry(), Kernel: realKernel(t)}, nil)
+	var inUse *InUseError
+	if !errors.As(r.err, &inUse) || inUse.Attempts != 1 || !inUse.TooLate {
+		t.Fatalf("error %+v: %v", inUse, r.err)
+	}
+	if v := inUse.Verdict; v.Reason != netstate.ReasonLingering || v.Spec.ReuseAddr || !v.Clears.Known() || time.Until(v.Clears.From) < 50*time.Second {
+		t.Errorf("verdict %+v", v)
+	}
+	// The same server with SO_REUSEADDR starts at once.
+	r = launch(t, Launcher{Command: helperCommand("demo", addr), Spec: specOf(addr), Kernel: realKernel(t)}, stopWhen(EventReady))
+	if got := r.kinds(); got != "attempt started ready stopped" {
+		t.Errorf("events %s", got)
+	}
+}
+
+// leaveTimeWait makes one connection to ln that ln's end closes first.
+func leaveTimeWait(t *testing.T, ln net.Listener) {
+	t.Helper()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	if _, err := client.Read(make([]byte, 1)); err == nil {
+		t.Fatal("the server's end sent something")
+	}
+	client.Close()
+}
+
+func TestDeniedPort(t *testing.T) {
+	c := helperCommand("nobody", "127.0.0.1:1")
+	cmd := exec.Command(c.Argv[1], c.Argv[2:]...)
+	cmd.Env = c.environ()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	listened, launched, _ := strings.Cut(string(out), "\n")
+	if strings.HasPrefix(listened, "listen: &{") {
+		t.Skip("every user may bind port 1 here (ip_unprivileged_port_start)")
+	}
+	if !strings.HasPrefix(listened, "listen: <nil> true listen tcp 127.0.0.1:1: bind: permission denied") {
+		t.Errorf("Listen returned %q, want EACCES at once and unchanged", listened)
+	}
+	if !strings.HasPrefix(launched, "launch: 1 true true the gateway ended with status 1: 127.0.0.1:1 cannot be bound") {
+		t.Errorf("Run returned %q, want a BindError after one attempt", launched)
+	}
+}
+
+// What real servers do when their port is taken.
+func TestRealServersAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		argv func(port string) []string
+	}{
+		{"python http.server", func(port string) []string {
+			return []string{"python3", "-m", "http.server", "--bind", "127.0.0.1", port}
+		}},
+		{"python http.server on every address", func(port string) []string { return []string{"python3", "-m", "http.server", port} }},
+		{"asyncio", func(port string) []string {
+			return []string{"python3", "-c", "import asyncio\nasyncio.run(asyncio.start_server(print, '127.0.0.1', " + port + "))"}
+		}},
+		{"node", func(port string) []string {
+			return []string{"node", "-e", "require('http').createServer().listen(" + port + ", '127.0.0.1')"}
+		}},
+		{"node on ::", func(port string) []string {
+			return []string{"node", "-e", "require('http').createServer().listen(" + port + ")"}
+		}},
+		{"redis", func(port string) []string {
+			return []string{"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""}
+		}},
+		{"nc", func(port string) []string { return []string{"nc", "-l", "127.0.0.1", port} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			holder := listenLoopback(t)
+			addr := holder.Addr().String()
+			argv := tt.argv(addr[strings.LastIndexByte(addr, ':')+1:])
+			if _, err := exec.LookPath(argv[0]); err != nil {
+				t.Skip(err)
+			}
+			r := launch(t, Launcher{Command: Command{Argv: argv, Dir: t.TempDir()}, Spec: specOf(addr), Kernel: realKernel(t)}, nil)
+			var inUse *InUseError
+			if !errors.As(r.err, &inUse) || inUse.Said == "" {
+				t.Fatalf("error %v", r.err)
+			}
+			if hs := inUse.Verdict.Holders(); len(hs) != 1 || hs[0].ID.PID != os.Getpid() {
+				t.Errorf("the holder is %+v, want this process", hs)
+			}
+		})
+	}
+}
