@@ -24,9 +24,9 @@ type Conn struct {
 	// kernel is the address of the kernel, port id 0. It is not shared between
 	// connections, because Sendto writes its wire form into the value.
 	kernel unix.SockaddrNetlink
-	buf []byte
-	req []byte
-	rec Record
+	buf    []byte
+	req    []byte
+	rec    Record
 }
 
 // Dial opens the netlink socket. An error unwraps to the system's: a sandbox
