@@ -13,9 +13,14 @@ import (
 // Where a probe was made, it decides whether; the rules only say why. If they
 // disagree, the verdict follows the probe and Note says so.
 func Explain(spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) Verdict {
-	sockets := snap.Port(spec.Port)
+	return explain(spec, probe, snap, snap.Port(spec.Port), owners)
+}
+
+// explain takes the port's sockets apart from the snapshot, since their
+// options may have been filled in after it was taken.
+func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owners *Owners) Verdict {
 	v := Verdict{At: snap.At, Spec: spec, Evidence: EvidenceRules, Counts: countStates(sockets)}
-	certain, possible := blockers(spec, snap, owners)
+	certain, possible := blockers(spec, snap, sockets, owners)
 
 	if probe == nil {
 		v.judgeByRules(certain, possible)
@@ -75,8 +80,7 @@ func (v *Verdict) judgeByBind(probe *Probe, certain, possible []Blocker) {
 
 // blockers sorts the port's sockets into those that refuse the bind by the
 // rules and those that do so only under an assumption about hidden options.
-func blockers(spec BindSpec, snap *Snapshot, owners *Owners) (certain, possible []Blocker) {
-	sockets := snap.Port(spec.Port)
+func blockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners) (certain, possible []Blocker) {
 	for i := range sockets {
 		s := &sockets[i]
 		c := Conflict(spec, s)

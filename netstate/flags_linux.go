@@ -1,6 +1,8 @@
 package netstate
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"berth/netstate/sockflags"
@@ -15,20 +17,29 @@ import (
 // and costs milliseconds: it is asked only if the answer for spec hangs on
 // them.
 func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
-	open := false
+	asked := 0
 	for i := range sockets {
 		s := &sockets[i]
+		if s.State != Listen && s.State != Bound {
+			if asked == maxAsked || Conflict(spec, s) != Unknown {
+				continue
+			}
+			asked++
+		}
 		for _, h := range owners.Of(s) {
 			if h.FD >= 0 && readFlags(s, h) {
 				break
 			}
 		}
-		open = open || Conflict(spec, s) == Unknown
 	}
-	if open {
+	if slices.ContainsFunc(sockets, func(s Socket) bool { return Conflict(spec, &s) == Unknown }) {
 		d.iterate(sockets)
 	}
 }
+
+// maxAsked bounds the connections whose options are asked one by one, at a
+// few microseconds each: a busy server has thousands, and they seldom differ.
+const maxAsked = 256
 
 // iterate fills in the options of the sockets that are still unknown.
 func (d *diagBackend) iterate(sockets []Socket) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -103,31 +104,29 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 // holders and the options of the port's sockets, one verdict.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
-	return s.explain(ctx, spec, &probe)
-}
-
-// Judge explains without a bind: what the rules say, from the same evidence.
-func (s *System) Judge(ctx context.Context, spec BindSpec) (Verdict, error) {
-	return s.explain(ctx, spec, nil)
-}
-
-func (s *System) explain(ctx context.Context, spec BindSpec, probe *Probe) (Verdict, error) {
 	snap, err := s.Read(ctx)
 	if err != nil {
 		return Verdict{}, err
 	}
+	owners, err := s.Owners(ctx, snap.Port(spec.Port))
+	if err != nil {
+		return Verdict{}, err
+	}
+	return s.Explain(ctx, spec, &probe, snap, owners)
+}
+
+// Explain is the function of that name, with the options of the port's
+// sockets filled in as far as this process may read them. A caller that has a
+// snapshot and its owners already, such as one that watches, saves with it
+// what Why would read again. probe may be nil.
+func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) (Verdict, error) {
 	if err := s.lock(ctx); err != nil {
 		return Verdict{}, err
 	}
 	defer func() { <-s.sem }()
-	// Nobody else has this snapshot yet, so the options are filled in place.
-	sockets := snap.Port(spec.Port)
-	owners, err := s.b.owners(ctx, sockets)
-	if err != nil {
-		return Verdict{}, err
-	}
+	sockets := slices.Clone(snap.Port(spec.Port)) // a snapshot is never changed
 	s.b.flags(spec, sockets, owners)
-	return Explain(spec, probe, snap, owners), nil
+	return explain(spec, probe, snap, sockets, owners), nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the

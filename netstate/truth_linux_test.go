@@ -392,7 +392,15 @@ func ask(t *testing.T, sys *netstate.System, spec netstate.BindSpec) (rules, rea
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err = sys.Judge(t.Context(), spec)
+	snap, err := sys.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners, err := sys.Owners(t.Context(), snap.Port(spec.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err = sys.Explain(t.Context(), spec, nil, snap, owners)
 	if err != nil {
 		t.Fatal(err)
 	}
