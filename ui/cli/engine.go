@@ -1,0 +1,293 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"berth/netstate"
+	"berth/reclaim"
+	"berth/ui"
+)
+
+// observeEvery is how often the machine is read when nothing happens.
+const observeEvery = time.Second
+
+// ownersFor is how long the holders of sockets that were seen before are
+// believed. A socket that is new is looked up at once; only a process that
+// comes to share an old one, or leaves it to another, is seen this late. What
+// is signalled never rests on this: a plan asks anew.
+const ownersFor = 10 * time.Second
+
+// engine is the machine behind the screen: the real ui.Engine.
+type engine struct {
+	sys     *netstate.System
+	kernel  *reclaim.System
+	gateway gateway
+	launch  launch
+	demo    bool
+	log     string
+	// assume is the bind of a server on another port than the gateway's.
+	assume netstate.BindSpec
+
+	observations chan ui.Observation
+	wake         chan struct{}
+	cancel       context.CancelFunc
+	done         chan struct{} // closed when observing has ended
+
+	mu        sync.Mutex
+	focus     *netstate.BindSpec
+	launching bool          // started, and neither ready nor ended
+	stop      func()        // asks the running gateway to end
+	ended     chan struct{} // closed when the newest launch has ended
+}
+
+// startEngine begins to observe; close ends it.
+func startEngine(ctx context.Context, e *engine) *engine {
+	ctx, e.cancel = context.WithCancel(ctx)
+	e.kernel = reclaim.NewSystem(e.sys)
+	e.observations = make(chan ui.Observation, 1)
+	e.wake = make(chan struct{}, 1)
+	e.done = make(chan struct{})
+	e.ended = make(chan struct{})
+	close(e.ended)
+	go func() {
+		defer close(e.done)
+		e.observe(ctx)
+	}()
+	return e
+}
+
+// close ends observing and waits for it.
+func (e *engine) close() {
+	e.cancel()
+	<-e.done
+}
+
+func (e *engine) Observations() <-chan ui.Observation { return e.observations }
+
+func (e *engine) Focus(spec *netstate.BindSpec) {
+	e.mu.Lock()
+	e.focus = spec
+	e.mu.Unlock()
+	e.Refresh()
+}
+
+func (e *engine) Refresh() {
+	select {
+	case e.wake <- struct{}{}:
+	default: // A reading is due already.
+	}
+}
+
+func (e *engine) Spec(port uint16) netstate.BindSpec {
+	if port == e.gateway.spec.Port {
+		return e.gateway.spec
+	}
+	spec := e.assume
+	spec.Port = port
+	return spec
+}
+
+// observe publishes an observation for each reading until ctx ends.
+func (e *engine) observe(ctx context.Context) {
+	defer close(e.observations)
+	var (
+		owners ownerCache
+		last   ui.Observation
+	)
+	for u := range netstate.Watch(ctx, e.sys, observeEvery, e.wake) {
+		obs := ui.Observation{At: u.At, Snapshot: u.Snapshot, Err: u.Err}
+		if u.Err == nil {
+			obs.Err = e.explain(ctx, &obs, &owners)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if obs.Err != nil {
+			// The old data stays, and its own time tells its age.
+			obs.Snapshot, obs.Owners, obs.Verdicts = last.Snapshot, last.Owners, last.Verdicts
+		}
+		last = obs
+		select {
+		case <-e.observations: // nobody took the last one
+		default:
+		}
+		e.observations <- obs // never blocks: this goroutine is the only sender
+	}
+}
+
+// explain adds the holders and the verdicts to a snapshot.
+func (e *engine) explain(ctx context.Context, obs *ui.Observation, cache *ownerCache) error {
+	e.mu.Lock()
+	focus, launching := e.focus, e.launching
+	e.mu.Unlock()
+
+	focused := uint16(0)
+	if focus != nil {
+		focused = focus.Port
+	}
+	var wanted []netstate.Socket
+	for port, sockets := range obs.Snapshot.Ports() {
+		if port == focused || netstate.Serves(sockets) {
+			wanted = append(wanted, telling(sockets, port == focused)...)
+		}
+	}
+	var err error
+	if obs.Owners, err = cache.of(ctx, e.sys, wanted, obs.At); err != nil {
+		return err
+	}
+
+	obs.Verdicts = map[uint16]netstate.Verdict{}
+	for port, sockets := range obs.Snapshot.Ports() {
+		if netstate.Serves(sockets) {
+			obs.Verdicts[port] = netstate.Explain(e.Spec(port), nil, obs.Snapshot, obs.Owners)
+		}
+	}
+	// The gateway's port and the focused one are worth a look at the hidden
+	// options of their sockets.
+	gateway := e.gateway.spec
+	if focus == nil || *focus != gateway {
+		if obs.Verdicts[gateway.Port], err = e.sys.Explain(ctx, gateway, nil, obs.Snapshot, obs.Owners); err != nil {
+			return err
+		}
+	}
+	if focus != nil {
+		obs.Verdicts[focus.Port], err = e.probe(ctx, *focus, launching, obs)
+	}
+	return err
+}
+
+// probe gives the verdict on the focused spec by a real bind. While a gateway
+// starts there is none: it could take the address for the microseconds in
+// which the gateway binds it, so the rules must do.
+func (e *engine) probe(ctx context.Context, spec netstate.BindSpec, launching bool, obs *ui.Observation) (netstate.Verdict, error) {
+	if launching {
+		return e.sys.Explain(ctx, spec, nil, obs.Snapshot, obs.Owners)
+	}
+	probe := netstate.TryBind(spec)
+	v, err := e.sys.Explain(ctx, spec, &probe, obs.Snapshot, obs.Owners)
+	if err == nil && (v.Reason == netstate.ReasonUnknown || v.Note != "") {
+		// The bind and the snapshot before it do not fit: the port may have
+		// changed in between.
+		return e.sys.Why(ctx, spec)
+	}
+	return v, err
+}
+
+// telling returns the sockets of a port whose holders are worth a walk over
+// all processes. Where something listens, its holders say it all, and its
+// connections, which come and go by the second, are left out; on the page of
+// the port nothing is.
+func telling(sockets []netstate.Socket, all bool) []netstate.Socket {
+	var owned, servers []netstate.Socket
+	for i := range sockets {
+		if s := &sockets[i]; s.Owned() {
+			owned = append(owned, *s)
+			if s.State == netstate.Listen || s.State == netstate.Bound {
+				servers = append(servers, *s)
+			}
+		}
+	}
+	if all || len(servers) == 0 {
+		return owned
+	}
+	return servers
+}
+
+// ownerCache remembers holders, so that processes are walked only when a
+// socket appears that was not seen before.
+type ownerCache struct {
+	owners *netstate.Owners
+	seen   map[socketID]bool
+	at     time.Time
+}
+
+// socketID is what the holders of a socket are found by.
+type socketID struct {
+	inode uint64
+	pid   int
+}
+
+func (c *ownerCache) of(ctx context.Context, sys *netstate.System, sockets []netstate.Socket, now time.Time) (*netstate.Owners, error) {
+	ids := make(map[socketID]bool, len(sockets))
+	known := c.owners != nil && now.Sub(c.at) < ownersFor
+	for i := range sockets {
+		id := socketID{sockets[i].Inode, sockets[i].PID}
+		ids[id] = true
+		known = known && c.seen[id]
+	}
+	if known {
+		return c.owners, nil
+	}
+	owners, err := sys.Owners(ctx, sockets)
+	if err != nil {
+		return nil, err
+	}
+	*c = ownerCache{owners: owners, seen: ids, at: now}
+	return owners, nil
+}
+
+func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, error) {
+	v, err := e.kernel.Why(ctx, req.Spec)
+	if err != nil {
+		return reclaim.Plan{}, err
+	}
+	policy := reclaim.DefaultPolicy()
+	policy.Grace = e.launch.grace
+	policy.Destroy = req.Destroy
+	if req.Restart {
+		policy.Own = e.gateway.command.Argv
+	}
+	self := reclaim.CurrentSelf(ctx)
+	if req.Only == 0 {
+		return reclaim.NewPlan(v, policy, self), nil
+	}
+	only, rest := restrict(v, req.Only)
+	if len(only.Blockers) == 0 {
+		return reclaim.Plan{}, fmt.Errorf("pid %d does not block %s", req.Only, req.Spec)
+	}
+	plan := reclaim.NewPlan(only, policy, self)
+	if rest {
+		// Others hold the port too, so that this plan ends with its process
+		// and does not wait for the port.
+		plan.Steps = slices.DeleteFunc(plan.Steps, func(s reclaim.Step) bool { return s.Kind == reclaim.StepWait })
+	}
+	return plan, nil
+}
+
+// restrict leaves only what one process holds of a verdict's blockers, and
+// tells whether there is more.
+func restrict(v netstate.Verdict, pid int) (netstate.Verdict, bool) {
+	rest := false
+	var blockers []netstate.Blocker
+	for _, b := range v.Blockers {
+		i := slices.IndexFunc(b.Holders, func(h netstate.Holder) bool { return h.ID.PID == pid })
+		rest = rest || i < 0 || len(b.Holders) > 1
+		if i >= 0 {
+			b.Holders = b.Holders[i : i+1]
+			blockers = append(blockers, b)
+		}
+	}
+	v.Blockers = blockers
+	return v, rest
+}
+
+func (e *engine) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
+	return reclaim.Run(ctx, e.kernel, plan, func(ev reclaim.Event) {
+		on(ev)
+		if ev.Kind != reclaim.EventProbe {
+			e.Refresh()
+		}
+	})
+}
+
+func (e *engine) Gateway() ui.GatewayInfo {
+	g := &e.gateway
+	return ui.GatewayInfo{
+		Spec: g.spec, Command: g.command.Argv, Dir: g.command.Dir, Log: e.log, Demo: e.demo,
+		Retries: e.launch.retry.Retries, Interval: e.launch.retry.Interval,
+	}
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"berth/netstate"
+)
+
+// common are the flags of every verb.
+type common struct {
+	json, plain, noColor, ascii bool
+	theme                       string
+}
+
+func (c *common) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&c.json, "json", false, "write JSON instead of text")
+	fs.BoolVar(&c.plain, "plain", false, "whole sentences instead of tables, and no full-screen interface")
+	fs.BoolVar(&c.noColor, "no-color", false, "no colour (as does the environment variable NO_COLOR)")
+	fs.BoolVar(&c.ascii, "ascii", false, "only ASCII symbols")
+	fs.StringVar(&c.theme, "theme", "", "look of the full-screen interface: ansi or mono (default ansi)")
+}
+
+// bind are the flags that describe the server's own bind.
+type bind struct {
+	host                         string
+	reuseaddr, reuseport, v6only bool
+}
+
+const hostUsage = "address that the server binds: an IP address, loopback, any, or an interface's name (default loopback, 127.0.0.1)"
+
+func (b *bind) register(fs *pflag.FlagSet) {
+	fs.StringVar(&b.host, "host", "", hostUsage)
+	fs.BoolVar(&b.reuseaddr, "reuseaddr", true, "the server sets SO_REUSEADDR, as Node and Go do")
+	fs.BoolVar(&b.reuseport, "reuseport", false, "the server sets SO_REUSEPORT")
+	fs.BoolVar(&b.v6only, "v6only", false, "the server sets IPV6_V6ONLY (default: only for a specific IPv6 address)")
+}
+
+// spec is the bind that the flags describe. An empty host means fallback,
+// which may be empty too and then is 127.0.0.1.
+func (b *bind) spec(ctx context.Context, flags *pflag.FlagSet, fallback string, port uint16) (netstate.BindSpec, error) {
+	host := b.host
+	if host == "" {
+		host = fallback
+	}
+	addr, err := netstate.ResolveHost(ctx, host)
+	if err != nil {
+		return netstate.BindSpec{}, err
+	}
+	spec := netstate.NewBindSpec(addr, port)
+	spec.ReuseAddr, spec.ReusePort = b.reuseaddr, b.reuseport
+	if flags.Changed("v6only") {
+		spec.V6Only = b.v6only
+	}
+	return spec, nil
+}
+
+// onePort takes exactly one argument, a port.
+func onePort(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usage("for example: berth "+cmd.Name()+" 18789", "%s needs a port", cmd.Name())
+	case len(args) > 1:
+		return usage("", "%s takes one port, not %d arguments", cmd.Name(), len(args))
+	}
+	_, err := port(args[0])
+	return err
+}
+
+// noArgs takes no argument.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("see berth "+cmd.Name()+" --help", "%s takes no argument, and %q is one", cmd.Name(), args[0])
+	}
+	return nil
+}
+
+func port(arg string) (uint16, error) {
+	p, err := netstate.ParsePort(arg)
+	if err != nil {
+		return 0, usage("", "%w", err)
+	}
+	return p, nil
+}
+
+// notNegative refuses a duration below zero.
+func notNegative(name string, d time.Duration) error {
+	if d < 0 {
+		return usage("", "--%s is %s, and cannot be negative", name, d)
+	}
+	return nil
+}
+
+// positive refuses a duration that is not above zero.
+func positive(name string, d time.Duration) error {
+	if d <= 0 {
+		return usage("", "--%s is %s, and must be above zero", name, d)
+	}
+	return nil
+}

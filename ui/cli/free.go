@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"berth/netstate"
+	"berth/reclaim"
+	"berth/ui/report"
+)
+
+func (a *app) freeCommand() *cobra.Command {
+	var (
+		b      bind
+		c      consent
+		dryRun bool
+		policy = reclaim.DefaultPolicy()
+	)
+	cmd := &cobra.Command{
+		Use:   "free PORT",
+		Short: "Make the port bindable: plan, confirm, stop what holds it, prove it with a bind",
+		Long: `Shows what it is going to do and asks before it does it. Only processes that
+hold a socket which blocks the bind are touched: SIGTERM first, SIGKILL after
+the grace period. The port is free when a real bind says so.`,
+		Example: `  berth free 18789
+  berth free 18789 --yes --grace 10s
+  berth free 18789 --destroy --dry-run`,
+		Args: onePort,
+	}
+	fs := cmd.Flags()
+	b.register(fs)
+	c.register(fs)
+	fs.BoolVar(&dryRun, "dry-run", false, "show the plan and stop")
+	fs.DurationVar(&policy.Grace, "grace", policy.Grace, "how long a holder may take to exit after SIGTERM")
+	fs.BoolVar(&policy.NoKill, "no-kill", false, "never send SIGKILL")
+	fs.BoolVar(&policy.Destroy, "destroy", false, "destroy the TIME-WAIT sockets and orphans that block the bind (root)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		p, err := port(args[0])
+		if err != nil {
+			return err
+		}
+		if err := notNegative("grace", policy.Grace); err != nil {
+			return err
+		}
+		spec, err := b.spec(ctx, fs, "", p)
+		if err != nil {
+			return err
+		}
+		sys, err := netstate.Open()
+		if err != nil {
+			return err
+		}
+		defer sys.Close()
+		plan, err := makePlan(ctx, sys, spec, policy)
+		if err != nil {
+			return err
+		}
+		if dryRun || !plan.Feasible || !a.json && !plan.Empty() {
+			if err := a.showPlan(&plan); err != nil {
+				return err
+			}
+		}
+		if !plan.Feasible {
+			return infeasible(&plan)
+		}
+		if dryRun {
+			return nil
+		}
+		if err := a.confirm(ctx, &plan, c); err != nil {
+			return err
+		}
+		return a.reclaim(ctx, sys, plan, a.events(a.Out))
+	}
+	return cmd
+}
+
+// makePlan asks the kernel why and plans accordingly.
+func makePlan(ctx context.Context, sys *netstate.System, spec netstate.BindSpec, policy reclaim.Policy) (reclaim.Plan, error) {
+	v, err := sys.Why(ctx, spec)
+	if err != nil {
+		return reclaim.Plan{}, err
+	}
+	return reclaim.NewPlan(v, policy, reclaim.CurrentSelf(ctx)), nil
+}
+
+func (a *app) showPlan(plan *reclaim.Plan) error {
+	if a.json {
+		return report.Encode(a.Out, report.NewPlan(plan))
+	}
+	return a.text(a.Out).Plan(plan)
+}
+
+// events writes each event to w, as a sentence or as a line of JSON.
+func (a *app) events(w io.Writer) func(reclaim.Event) {
+	if a.json {
+		if p, ok := w.(*prefixed); ok {
+			w = p.w // A prefix would spoil the JSON.
+		}
+		return func(ev reclaim.Event) { report.Encode(w, report.NewEvent(&ev)) }
+	}
+	return sentences(a.text(w))
+}
+
+// sentences writes events as sentences. A wait makes many probes, so a
+// refused one is told only if it is refused for another reason than before;
+// and what ends the run is left to the error that Run returns.
+func sentences(t *report.Text) func(reclaim.Event) {
+	var told string
+	return func(ev reclaim.Event) {
+		switch ev.Kind {
+		case reclaim.EventTimeout, reclaim.EventError, reclaim.EventCancelled, reclaim.EventStale, reclaim.EventSurvived:
+			return
+		case reclaim.EventProbe:
+			key := refusalKey(&ev)
+			if key == told {
+				return
+			}
+			told = key
+		}
+		t.Event(&ev)
+	}
+}
+
+// refusalKey is the same for probes that were refused by the same sockets.
+func refusalKey(ev *reclaim.Event) string {
+	if ev.Verdict == nil {
+		return fmt.Sprint(ev.Probe.Err)
+	}
+	var key strings.Builder
+	key.WriteString(string(ev.Verdict.Reason))
+	for i := range ev.Verdict.Blockers {
+		s := &ev.Verdict.Blockers[i].Socket
+		fmt.Fprintf(&key, " %d/%s/%s/%s", s.Cookie, s.State, s.Local, s.Remote)
+	}
+	return key.String()
+}
+
+// reclaim runs the plan. If it is interrupted, the error says what had been
+// done by then, since that stays done.
+func (a *app) reclaim(ctx context.Context, sys *netstate.System, plan reclaim.Plan, on func(reclaim.Event)) error {
+	var done []string
+	t := a.text(a.Err)
+	err := reclaim.Run(ctx, reclaim.NewSystem(sys), plan, func(ev reclaim.Event) {
+		switch ev.Kind {
+		case reclaim.EventSignal:
+			done = append(done, fmt.Sprintf("%s was sent to %s", ev.Signal, t.Name(ev.Holder)))
+		case reclaim.EventDestroyed:
+			done = append(done, fmt.Sprintf("sockets destroyed: %d", ev.Count))
+		}
+		on(ev)
+	})
+	if !errors.Is(err, context.Canceled) {
+		return err
+	}
+	what := "nothing had been done"
+	if len(done) > 0 {
+		what = "what was done stays done: " + strings.Join(done, ", ")
+	}
+	return &failure{status: exitInterrupted, err: fmt.Errorf("interrupted; %s", what)}
+}
+
+// infeasible is the error of a plan that must not run.
+func infeasible(plan *reclaim.Plan) error {
+	f := &failure{status: exitGuard, err: &reclaim.InfeasibleError{Plan: *plan}}
+	switch plan.Verdict.Reason {
+	case netstate.ReasonHeld, netstate.ReasonBound, netstate.ReasonInUse:
+	default:
+		// No process stands in the way, so the verdict says what helps.
+		f.status = statusOfVerdict(&plan.Verdict)
+		if cures := plan.Verdict.Cures; len(cures) > 0 {
+			f.hint = cures[0].Text + ": " + cures[0].Command
+		}
+	}
+	needs := func(s reclaim.Step) bool { return s.Needs != "" }
+	hidden := func(b netstate.Blocker) bool { return b.Socket.Owned() && len(b.Holders) == 0 }
+	if slices.ContainsFunc(plan.Steps, needs) || slices.ContainsFunc(plan.Verdict.Blockers, hidden) {
+		f.status = exitDenied
+	}
+	return f
+}

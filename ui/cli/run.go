@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"berth/gatewaylaunch"
+	"berth/netstate"
+	"berth/reclaim"
+	"berth/ui/report"
+)
+
+// launch are the flags that say how the gateway is started.
+type launch struct {
+	retry        gatewaylaunch.Retry
+	grace        time.Duration
+	readyTimeout time.Duration
+}
+
+// readyTimeout is long enough for OpenClaw on a busy machine, which takes up
+// to 19 s from exec to LISTEN.
+const readyTimeout = 30 * time.Second
+
+func (l *launch) register(fs *pflag.FlagSet) {
+	l.retry = gatewaylaunch.DefaultRetry()
+	fs.IntVar(&l.retry.Retries, "retries", l.retry.Retries, "start the command again this often if its port is taken")
+	fs.DurationVar(&l.retry.Interval, "retry-interval", l.retry.Interval, "the pause between two attempts")
+	fs.DurationVar(&l.grace, "grace", reclaim.DefaultPolicy().Grace, "how long a process may take to exit after SIGTERM")
+	fs.DurationVar(&l.readyTimeout, "ready-timeout", readyTimeout, "say so if nothing listens after this time")
+}
+
+func (l *launch) check() error {
+	if l.retry.Retries < 0 {
+		return usage("", "--retries is %d, and cannot be negative", l.retry.Retries)
+	}
+	for name, d := range map[string]time.Duration{"retry-interval": l.retry.Interval, "grace": l.grace} {
+		if err := notNegative(name, d); err != nil {
+			return err
+		}
+	}
+	return positive("ready-timeout", l.readyTimeout)
+}
+
+// gateway is a command and where it is going to serve.
+type gateway struct {
+	command gatewaylaunch.Command
+	spec    netstate.BindSpec
+	// guessed is set if neither the flags nor the command said the host.
+	guessed bool
+}
+
+// gatewayOf finds out where argv is going to serve: by the flags, else by its
+// own words, else at the default port of the loopback address.
+func (a *app) gatewayOf(ctx context.Context, b *bind, fs *pflag.FlagSet, portFlag string, argv []string) (gateway, error) {
+	g := gateway{command: gatewaylaunch.Command{Argv: argv, Env: a.Environ}}
+	number, ok := gatewaylaunch.PortOf(argv, a.Environ)
+	if !ok {
+		number = netstate.DefaultPort
+	}
+	if portFlag != "" {
+		var err error
+		if number, err = port(portFlag); err != nil {
+			return g, err
+		}
+	}
+	host, told := gatewaylaunch.HostOf(argv)
+	g.guessed = !told && b.host == ""
+	var err error
+	g.spec, err = b.spec(ctx, fs, host, number)
+	return g, err
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var (
+		b        bind
+		c        consent
+		l        launch
+		force    bool
+		portFlag string
+	)
+	cmd := &cobra.Command{
+		Use:   "run [--port N] [--force [--yes]] -- COMMAND [ARG]…",
+		Short: "Run a server, and try again while its port is taken",
+		Long: `Runs the command in the foreground, with this terminal. If it ends because its
+port is taken, it is started again as long as that can help, and whoever holds
+the port is named at once. With --force the port is freed first.
+
+The exit status is that of the command, or 128 plus the number of the signal
+that ended it. If the port stays taken it is 3 (a process holds it) or 4 (only
+the kernel does). What berth says goes to standard error, behind "berth: ".`,
+		Example: `  berth run -- openclaw gateway run
+  berth run --port 8080 -- node server.js
+  berth run --port 8080 --force --yes -- python3 -m http.server 8080`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("for example: berth run --port 8080 -- node server.js", "run needs a command")
+			}
+			return nil
+		},
+	}
+	fs := cmd.Flags()
+	fs.SetInterspersed(false) // what follows the command's name is its own
+	b.register(fs)
+	c.register(fs)
+	l.register(fs)
+	fs.BoolVar(&force, "force", false, "first free the port from whoever holds it, after asking")
+	fs.StringVar(&portFlag, "port", "", "the port that the command serves (default: its own --port, -p or PORT=, then 18789)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		if err := l.check(); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("port") && portFlag == "" {
+			return usage("", "--port is empty")
+		}
+		g, err := a.gatewayOf(ctx, &b, fs, portFlag, args)
+		if err != nil {
+			return err
+		}
+		sys, err := netstate.Open()
+		if err != nil {
+			return err
+		}
+		defer sys.Close()
+		if force {
+			if err := a.makeRoom(ctx, sys, g, l, c); err != nil {
+				return err
+			}
+		}
+		// From here on the signals are the command's, and its end is ours.
+		stop()
+		return a.launch(cmd.Context(), sys, g, l)
+	}
+	return cmd
+}
+
+// makeRoom frees the port for the gateway, if it is refused.
+func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l launch, c consent) error {
+	if err := found(g.command.Argv); err != nil {
+		return err
+	}
+	policy := reclaim.DefaultPolicy()
+	policy.Grace = l.grace
+	if !c.yes {
+		// A person is asked by name before a stranger is stopped for this
+		// gateway. With --yes on the same line as --force, that is decided.
+		policy.Own = g.command.Argv
+	}
+	plan, err := makePlan(ctx, sys, g.spec, policy)
+	if err != nil {
+		return err
+	}
+	if plan.Empty() {
+		return a.elsewhere(ctx, sys, g)
+	}
+	if err := a.say(func(t *report.Text) error { return t.Plan(&plan) }, report.NewPlan(&plan)); err != nil {
+		return err
+	}
+	if !plan.Feasible {
+		return infeasible(&plan)
+	}
+	if err := a.confirm(ctx, &plan, c); err != nil {
+		return err
+	}
+	return a.reclaim(ctx, sys, plan, a.events(&prefixed{w: a.Err}))
+}
+
+// found looks for the command's program, so that nobody is stopped for a
+// command that cannot start. The launch itself says more about what is wrong
+// with a program that is there.
+func found(argv []string) error {
+	for _, word := range argv {
+		if strings.Contains(word, "=") {
+			continue // NAME=value before the program
+		}
+		if _, err := exec.LookPath(word); err != nil {
+			return &failure{
+				status: exitError,
+				err:    fmt.Errorf("cannot start %q: %w; nothing was signalled", word, errors.Unwrap(err)),
+				hint:   "check the spelling, or give the program's path",
+			}
+		}
+		return nil
+	}
+	return usage("for example: berth run --port 8080 -- node server.js", "run needs a command")
+}
+
+// elsewhere tells about a holder of the same port that is not in the way of
+// the bind that was assumed, but would be in the way of a server that binds
+// every address. It is not touched: nobody said that the command does that.
+func (a *app) elsewhere(ctx context.Context, sys *netstate.System, g gateway) error {
+	if !g.guessed {
+		return nil
+	}
+	every, err := netstate.ResolveHost(ctx, "any")
+	if err != nil {
+		return err
+	}
+	spec := g.spec
+	spec.Addr = every
+	if netstate.TryBind(spec).Bindable() {
+		return nil
+	}
+	v, err := sys.Why(ctx, spec)
+	if err != nil || v.Bindable {
+		return err
+	}
+	w := &prefixed{w: a.Err}
+	_, err = fmt.Fprintf(w, "%s can be bound, but a server of every address would be refused: %s\nhint: if the command binds every address, say --host any\n", g.spec, a.text(w).Clean(v.Summary))
+	return err
+}
+
+// say writes to standard error, as text or as JSON.
+func (a *app) say(text func(*report.Text) error, json any) error {
+	if a.json {
+		return report.Encode(a.Err, json)
+	}
+	return text(a.text(&prefixed{w: a.Err}))
+}
+
+// launch runs the gateway in the foreground and ends with its status.
+func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l launch) error {
+	launcher := gatewaylaunch.Launcher{
+		Command:      g.command,
+		Spec:         g.spec,
+		Retry:        l.retry,
+		ReadyTimeout: l.readyTimeout,
+		Grace:        l.grace,
+		Foreground:   true,
+		Kernel:       gatewaylaunch.NewKernel(sys),
+	}
+	t := a.text(&prefixed{w: a.Err})
+	exit, err := launcher.Run(ctx, func(ev gatewaylaunch.Event) {
+		if a.json {
+			report.Encode(a.Err, report.NewLaunch(&ev))
+		} else {
+			t.Launch(&ev)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if exit.Code != 0 {
+		return &failure{status: exit.Code}
+	}
+	return nil
+}

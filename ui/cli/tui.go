@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"berth/netstate"
+	"berth/ui"
+)
+
+func (a *app) tuiCommand() *cobra.Command {
+	var (
+		b bind
+		l launch
+	)
+	cmd := &cobra.Command{
+		Use:   "berth [PORT] [flags] [-- COMMAND [ARG]…]",
+		Short: "Get your server its port back",
+		Long: `berth shows which sockets are on a port, says why a bind is refused and when it
+will succeed, frees the port, and starts the server again.
+
+Without a verb it opens its full-screen interface: on the ports in use, or on
+the page of PORT. COMMAND is the server, "the gateway", that it starts and
+restarts there; without one it is a small demo gateway. Without a terminal,
+"berth" is "berth list" and "berth PORT" is "berth why PORT".
+
+Exit status: 0 done or bindable, 1 other error, 2 usage, 3 a process holds the
+port, 4 only the kernel holds it, 5 not permitted, 6 timed out, 7 not confirmed
+or not allowed, 8 no such address, 130 interrupted.`,
+		Example: `  berth
+  berth 18789
+  berth 18789 -- openclaw gateway run`,
+		Args: a.tuiArgs,
+	}
+	fs := cmd.Flags()
+	b.register(fs)
+	l.register(fs)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		where, command := splitDash(cmd, args)
+		if err := l.check(); err != nil {
+			return err
+		}
+		ctx, stop := interruptible(cmd.Context())
+		defer stop()
+		if !a.fullScreen() {
+			return a.withoutScreen(ctx, &b, fs, where, command)
+		}
+		e, opts, err := a.interfaceOf(ctx, &b, &l, fs, where, command)
+		if err != nil {
+			return err
+		}
+		defer e.sys.Close()
+		err = a.show(ctx, e, opts)
+		if ctx.Err() != nil {
+			return ctx.Err() // however the program took the signal
+		}
+		return err
+	}
+	return cmd
+}
+
+// splitDash separates PORT from the command behind "--".
+func splitDash(cmd *cobra.Command, args []string) (where string, command []string) {
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		args, command = args[:dash], args[dash:]
+	}
+	if len(args) > 0 {
+		where = args[0]
+	}
+	return where, command
+}
+
+func (a *app) tuiArgs(cmd *cobra.Command, args []string) error {
+	before := args
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		before = args[:dash]
+		if dash == len(args) {
+			return usage("for example: berth 8080 -- node server.js", "there is no command behind --")
+		}
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	if c := before[0][0:min(1, len(before[0]))]; c < "0" || c > "9" {
+		hint := "see berth --help"
+		if near := cmd.SuggestionsFor(before[0]); len(near) > 0 {
+			hint = "did you mean berth " + near[0] + "?"
+		}
+		return usage(hint, "%q is neither a verb nor a port", before[0])
+	}
+	if len(before) > 1 {
+		return usage("a command stands behind --, as in: berth 8080 -- node server.js", "berth takes one port, and %q is one more argument", before[1])
+	}
+	_, err := port(before[0])
+	return err
+}
+
+// fullScreen reports whether the interface can be shown, and is wanted.
+func (a *app) fullScreen() bool {
+	return !a.json && !a.plain && a.getenv("TERM") != "dumb" && isTerminal(a.In) && isTerminal(a.Out)
+}
+
+// withoutScreen answers as well as a verb can.
+func (a *app) withoutScreen(ctx context.Context, b *bind, fs *pflag.FlagSet, where string, command []string) error {
+	if len(command) > 0 {
+		return usage("berth run -- COMMAND starts it in the foreground", "the full-screen interface, which would start the command, needs a terminal")
+	}
+	if where == "" {
+		return a.list(ctx, b.host, listOptions{})
+	}
+	p, err := port(where)
+	if err != nil {
+		return err
+	}
+	spec, err := b.spec(ctx, fs, "", p)
+	if err != nil {
+		return err
+	}
+	return a.why(ctx, spec)
+}
+
+// interfaceOf prepares the engine and what the interface is started with. The
+// caller closes the engine's System.
+func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, fs *pflag.FlagSet, where string, command []string) (*engine, ui.Options, error) {
+	e := &engine{launch: *l, demo: len(command) == 0}
+	opts := ui.Options{
+		// A command was typed to have it running, and the bare demo is there
+		// to be looked at; but "berth PORT" only asks.
+		Launch:   len(command) > 0 || where == "",
+		Theme:    a.look,
+		Version:  buildVersion().Version,
+		Kernel:   kernelName(),
+		Hostname: hostname(),
+		User:     userName(),
+	}
+	var err error
+	if e.gateway, err = a.gatewayOf(ctx, b, fs, where, command); err != nil {
+		return nil, opts, err
+	}
+	if e.demo {
+		executable, err := os.Executable()
+		if err != nil {
+			return nil, opts, err
+		}
+		e.gateway = demoGateway(executable, e.gateway.spec, a.Environ)
+	}
+	if where != "" {
+		opts.Port = e.gateway.spec.Port
+	}
+	if e.assume, err = b.spec(ctx, fs, "", e.gateway.spec.Port); err != nil {
+		return nil, opts, err
+	}
+	if e.log, err = logPath(a.getenv, e.gateway.spec.Port); err != nil {
+		return nil, opts, err
+	}
+	e.sys, err = netstate.Open()
+	return e, opts, err
+}
+
+// ownSignals is the time in which bubbletea may take a signal by itself before
+// it is ended by its context. Ended at once, it can wait forever for its own
+// signal handler to get rid of the signal (bubbletea v1.3.10, handleSignals);
+// never ended, it misses SIGHUP, and what came before its handler was there.
+const ownSignals = 300 * time.Millisecond
+
+// show runs the interface on the engine, ends both, and says what goes on.
+func (a *app) show(ctx context.Context, e *engine, opts ui.Options) error {
+	startEngine(ctx, e)
+	defer e.close()
+	program, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(ownSignals, end) })
+	defer stop()
+	farewell, err := ui.Run(program, e, opts, a.In, a.Out)
+	for line := range strings.Lines(farewell) {
+		fmt.Fprintln(a.Out, a.text(a.Out).Clean(strings.TrimSuffix(line, "\n")))
+	}
+	return err
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "this machine"
+	}
+	return name
+}
+
+// userName is the name by which a holder is called "you"; empty if the system
+// does not tell.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
+}

@@ -1,0 +1,411 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"berth/gatewaylaunch"
+	"berth/netstate"
+	"berth/reclaim"
+	"berth/ui/report"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // the goldens hold times of day
+	os.Exit(m.Run())
+}
+
+var at = time.Date(2026, 11, 23, 14, 2, 13, 204_000_000, time.UTC)
+
+func node() netstate.Holder {
+	return netstate.Holder{
+		ID: netstate.ProcessID{PID: 4211, Start: 77}, Started: at.Add(-2*time.Hour - 14*time.Minute),
+		Name: "node", Cmdline: []string{"node", "server.js", "--title", "two words"},
+		User: "alice", UID: 1000, Cwd: "/home/alice/app", FD: 19,
+		Parents: []netstate.Parent{{PID: 4102, Name: "bash"}, {PID: 900, Name: "sshd"}},
+		Unit:    "node.service",
+	}
+}
+
+// unknown is a holder of which nothing but the number could be read.
+func unknown() netstate.Holder {
+	return netstate.Holder{ID: netstate.ProcessID{PID: 77, Start: 1}, UID: -1, FD: -1}
+}
+
+func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// scene is a port that node listens on, with three connections in different
+// states, and another port of which little is known.
+func scene() (*netstate.Snapshot, *netstate.Owners) {
+	sockets := []netstate.Socket{
+		{Local: addr("127.0.0.1:18789"), Family: netstate.INET, State: netstate.Listen, ReuseAddr: netstate.Yes, ReusePort: netstate.No,
+			FlagsFrom: netstate.FlagsGetsockopt, UID: 1000, UIDKnown: true, Inode: 11, SendQ: 511},
+		{Local: addr("127.0.0.1:18789"), Remote: addr("127.0.0.1:58930"), Family: netstate.INET, State: netstate.Established, UID: 1000, UIDKnown: true, Inode: 12},
+		{Local: addr("127.0.0.1:18789"), Remote: addr("127.0.0.1:58934"), Family: netstate.INET, State: netstate.TimeWait,
+			Timer: netstate.TimerTimeWait, Expires: 57210 * time.Millisecond, Cookie: 5},
+		{Local: addr("[::]:9000"), Family: netstate.INET6, State: netstate.Bound, Inode: 13},
+	}
+	owners := netstate.NewOwners()
+	owners.Add(11, node())
+	owners.Add(12, node())
+	owners.Add(13, unknown())
+	caps := netstate.Caps{Source: "sock_diag", Timers: true, Bound: true, Inodes: true, Notes: []string{"holders of 2 sockets are hidden: run as root to see them"}}
+	return netstate.NewSnapshot(at, sockets, caps), owners
+}
+
+func spec(host string, port uint16) netstate.BindSpec {
+	s := netstate.NewBindSpec(netip.MustParseAddr(host), port)
+	s.UID = 1000
+	return s
+}
+
+func held() netstate.Verdict {
+	snap, owners := scene()
+	return netstate.Explain(spec("127.0.0.1", 18789), nil, snap, owners)
+}
+
+// lingering is the verdict over a TIME-WAIT socket of a server that did not
+// set SO_REUSEADDR.
+func lingering() netstate.Verdict {
+	snap := netstate.NewSnapshot(at, []netstate.Socket{{
+		Local: addr("127.0.0.1:18789"), Remote: addr("127.0.0.1:58934"), Family: netstate.INET, State: netstate.TimeWait,
+		ReuseAddr: netstate.No, ReusePort: netstate.No, FlagsFrom: netstate.FlagsBPF,
+		Timer: netstate.TimerTimeWait, Expires: 57210 * time.Millisecond, Cookie: 5,
+	}}, netstate.Caps{Source: "sock_diag", Timers: true})
+	return netstate.Explain(spec("127.0.0.1", 18789), nil, snap, netstate.NewOwners())
+}
+
+func listing() *report.Listing {
+	snap, owners := scene()
+	l := &report.Listing{At: snap.At, Caps: snap.Caps, Owners: owners}
+	for number, sockets := range snap.Ports() {
+		l.Ports = append(l.Ports, report.Port{
+			Number: number, Sockets: sockets,
+			Verdict: netstate.Explain(spec("127.0.0.1", number), nil, snap, owners),
+		})
+	}
+	return l
+}
+
+func plan() reclaim.Plan {
+	return reclaim.NewPlan(held(), reclaim.DefaultPolicy(), reclaim.Self{PID: 1234, UID: 1000})
+}
+
+func TestGolden(t *testing.T) {
+	heldV, lingeringV, p := held(), lingering(), plan()
+	refused := reclaim.NewPlan(heldV, reclaim.DefaultPolicy(), reclaim.Self{PID: 4211, UID: 1000})
+	tests := []struct {
+		name string
+		json any
+		text func(*report.Text) error
+	}{
+		{"held", report.NewVerdict(&heldV), func(t *report.Text) error { return t.Verdict(&heldV) }},
+		{"lingering", report.NewVerdict(&lingeringV), func(t *report.Text) error { return t.Verdict(&lingeringV) }},
+		{"list", report.NewList(listing()), func(t *report.Text) error { return t.List(listing()) }},
+		{"list-plain", nil, func(t *report.Text) error { return t.ListPlain(listing()) }},
+		{"plan", report.NewPlan(&p), func(t *report.Text) error { return t.Plan(&p) }},
+		{"plan-refused", report.NewPlan(&refused), func(t *report.Text) error { return t.Plan(&refused) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			write := func(opts report.Text) string {
+				var buf bytes.Buffer
+				opts.W, opts.UID = &buf, 1000
+				if err := tt.text(&opts); err != nil {
+					t.Fatal(err)
+				}
+				return buf.String()
+			}
+			plain := write(report.Text{})
+			golden(t, tt.name+".txt", []byte(plain))
+			if colored := write(report.Text{Color: true}); ansi.Strip(colored) != plain {
+				t.Errorf("colour changes the text:\n%s", colored)
+			}
+			for _, r := range write(report.Text{ASCII: true}) {
+				if r > unicode.MaxASCII {
+					t.Errorf("the ASCII form contains %q", r)
+				}
+			}
+			if tt.json != nil {
+				golden(t, tt.name+".json", indented(t, tt.json))
+			}
+		})
+	}
+}
+
+// indented is the JSON of v, easier to read in a golden file.
+func indented(t *testing.T, v any) []byte {
+	t.Helper()
+	var line, out bytes.Buffer
+	if err := report.Encode(&line, v); err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(line.Bytes(), []byte("\n")); n != 1 {
+		t.Errorf("JSON takes %d lines, want 1", n)
+	}
+	if err := json.Indent(&out, line.Bytes(), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(got, want) {
+		return
+	}
+	g, w := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(g), len(w)) {
+		var gl, wl string
+		if i < len(g) {
+			gl = g[i]
+		}
+		if i < len(w) {
+			wl = w[i]
+		}
+		if gl != wl {
+			t.Errorf("%s:%d\n got %q\nwant %q", path, i+1, gl, wl)
+		}
+	}
+}
+
+// Everything that another process chose must reach a terminal tamed in both
+// forms, and a script exactly as it was.
+func TestHostileText(t *testing.T) {
+	const evil = "a\x1b]0;owned\x07b\r\nc\u202ed\u200be\u009bf\x7f"
+	h := node()
+	h.Name, h.Cmdline, h.User, h.Cwd, h.Unit, h.Container = evil, []string{evil, evil}, evil, evil, evil, evil
+	h.Parents = []netstate.Parent{{PID: 2, Name: evil}}
+	snap, _ := scene()
+	owners := netstate.NewOwners()
+	owners.Add(11, h)
+	owners.Add(12, h)
+	v := netstate.Explain(spec("127.0.0.1", 18789), nil, snap, owners)
+	p := reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.Self{PID: 9, UID: 0})
+	l := listing()
+	l.Owners, l.Ports[0].Verdict = owners, v
+	event := reclaim.Event{At: at, Kind: reclaim.EventSignal, Holder: h, Signal: "SIGTERM"}
+	inUse := gatewaylaunch.Event{At: at, Kind: gatewaylaunch.EventInUse, Verdict: &v}
+	output := gatewaylaunch.Event{At: at, Kind: gatewaylaunch.EventOutput, Line: evil}
+
+	var text bytes.Buffer
+	out := report.Text{W: &text, UID: -1}
+	for _, err := range []error{
+		out.Verdict(&v), out.Plan(&p), out.List(l), out.ListPlain(l), out.Event(&event), out.Launch(&inUse), out.Launch(&output),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	onlyPrintable(t, text.String())
+	if !strings.Contains(text.String(), "owned") {
+		t.Error("the name is not shown at all")
+	}
+
+	for _, j := range []any{
+		report.NewVerdict(&v), report.NewPlan(&p), report.NewList(l), report.NewEvent(&event), report.NewLaunch(&inUse), report.NewLaunch(&output),
+	} {
+		var line bytes.Buffer
+		if err := report.Encode(&line, j); err != nil {
+			t.Fatal(err)
+		}
+		onlyPrintable(t, line.String())
+		if !carries(decode(t, line.Bytes()), evil) {
+			t.Errorf("%T does not carry the exact text", j)
+		}
+	}
+}
+
+func onlyPrintable(t *testing.T, s string) {
+	t.Helper()
+	for _, r := range s {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%U is written raw", r)
+		}
+	}
+}
+
+func decode(t *testing.T, line []byte) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(line, &v); err != nil {
+		t.Fatalf("not JSON: %v\n%s", err, line)
+	}
+	return v
+}
+
+// carries reports whether one of the strings in v is s.
+func carries(v any, s string) bool {
+	switch v := v.(type) {
+	case string:
+		return v == s
+	case []any:
+		for _, e := range v {
+			if carries(e, s) {
+				return true
+			}
+		}
+	case map[string]any:
+		for _, e := range v {
+			if carries(e, s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func FuzzEncode(f *testing.F) {
+	for _, s := range []string{"", "plain", "\x1b[31m", "\u202e", "\U000e0001", "\xff", "日本", "<&>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var line bytes.Buffer
+		if err := report.Encode(&line, map[string]string{"s": s}); err != nil {
+			t.Fatal(err)
+		}
+		onlyPrintable(t, line.String())
+		var got map[string]string
+		if err := json.Unmarshal(line.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); got["s"] != want && len([]rune(got["s"])) != len([]rune(s)) {
+			t.Errorf("%q became %q", s, got["s"])
+		}
+	})
+}
+
+func TestReclaimEvents(t *testing.T) {
+	v := lingering()
+	refused := netstate.Probe{Spec: v.Spec, At: at, Err: errors.New("address already in use")}
+	tests := []struct {
+		event reclaim.Event
+		text  string
+		json  string
+	}{
+		{reclaim.Event{Kind: reclaim.EventSignal, Holder: unknown(), Signal: "SIGTERM"},
+			"SIGTERM sent to pid 77. 14:02:13.204\n", `"event":"signal","at":"2026-11-23T14:02:13.204Z","step":0,"holder":{"pid":77,"started":null,`},
+		{reclaim.Event{Kind: reclaim.EventExit, Step: 1, Holder: unknown(), Took: 420 * time.Millisecond},
+			"exited: pid 77, after 420 ms. 14:02:13.204\n", `"took_ms":420`},
+		{reclaim.Event{Kind: reclaim.EventExit, Holder: unknown()},
+			"already gone: pid 77. 14:02:13.204\n", `"event":"exit"`},
+		{reclaim.Event{Kind: reclaim.EventStale, Holder: unknown()},
+			"77 is another program now; nothing was signalled. 14:02:13.204\n", `"event":"stale"`},
+		{reclaim.Event{Kind: reclaim.EventSurvived, Holder: unknown()},
+			"still alive: pid 77. 14:02:13.204\n", `"event":"survived"`},
+		{reclaim.Event{Kind: reclaim.EventDestroyed, Count: 1},
+			"destroyed 1 socket. 14:02:13.204\n", `"count":1`},
+		{reclaim.Event{Kind: reclaim.EventProbe, Probe: refused, Verdict: &v, Deadline: at.Add(3 * time.Second)},
+			"refused: " + strings.TrimSuffix(v.Summary, ".") + ". 14:02:13.204\n", `"bindable":false,"verdict":{"schema":1,`},
+		{reclaim.Event{Kind: reclaim.EventProbe, Probe: netstate.Probe{Spec: v.Spec}},
+			"", `"bindable":true`},
+		{reclaim.Event{Kind: reclaim.EventBindable, Probe: netstate.Probe{Spec: v.Spec}},
+			"127.0.0.1:18789 can be bound. 14:02:13.204\n", `"bindable":true`},
+		{reclaim.Event{Kind: reclaim.EventTimeout, Verdict: &v},
+			"timed out: " + strings.TrimSuffix(v.Summary, ".") + ". 14:02:13.204\n", `"bindable":false`},
+		{reclaim.Event{Kind: reclaim.EventError, Err: errors.New("no")},
+			"stopped: no. 14:02:13.204\n", `"error":"no"`},
+		{reclaim.Event{Kind: reclaim.EventCancelled},
+			"cancelled; what was done stays done. 14:02:13.204\n", `"event":"cancelled"`},
+	}
+	for _, tt := range tests {
+		tt.event.At = at
+		var text, line bytes.Buffer
+		if err := (&report.Text{W: &text, UID: -1}).Event(&tt.event); err != nil {
+			t.Fatal(err)
+		}
+		if text.String() != tt.text {
+			t.Errorf("%s: text %q, want %q", tt.event.Kind, text.String(), tt.text)
+		}
+		if err := report.Encode(&line, report.NewEvent(&tt.event)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(line.String(), tt.json) || !strings.HasPrefix(line.String(), `{"schema":1,"event":"`) {
+			t.Errorf("%s: JSON %s does not contain %s", tt.event.Kind, line.String(), tt.json)
+		}
+	}
+}
+
+func TestLaunchEvents(t *testing.T) {
+	v := held()
+	tests := []struct {
+		event gatewaylaunch.Event
+		text  string
+		json  string
+	}{
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventAttempt, Attempt: 1, Of: 5}, "", `"attempt":1,"of":5`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventStarted, Attempt: 1, Of: 5, PID: 9},
+			"attempt 1 of 5: started pid 9. 14:02:13.204\n", `"pid":9`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventOutput, Stream: gatewaylaunch.Stderr, Line: "x"}, "", `"stream":"stderr","line":"x"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventReady, PID: 9, Line: "127.0.0.1:80", Took: 630 * time.Millisecond},
+			"ready: pid 9 listens on 127.0.0.1:80 after 630 ms. 14:02:13.204\n", `"took_ms":630,"addr":"127.0.0.1:80"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventNotReady, Err: errors.New("not listening yet")},
+			"not listening yet. 14:02:13.204\n", `"error":"not listening yet"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventExited, Exit: gatewaylaunch.ExitStatus{Code: 1}, Took: 2 * time.Second},
+			"ended with status 1 after 2.0 s. 14:02:13.204\n", `"code":1`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventExited, Exit: gatewaylaunch.ExitStatus{Code: 137, Signal: 9}, Took: 2 * time.Second},
+			"ended with signal 9 after 2.0 s. 14:02:13.204\n", `"code":137,"signal":9`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventInUse, Attempt: 1, Of: 5, Verdict: &v},
+			"attempt 1 of 5 refused: " + strings.TrimSuffix(v.Summary, ".") + ". 14:02:13.204\n", `"event":"in-use"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventInUse, Attempt: 2, Of: 5},
+			"attempt 2 of 5 refused: it said that its address is taken, and nothing visible holds it. 14:02:13.204\n", `"event":"in-use"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventRetry, Wait: 500 * time.Millisecond},
+			"next attempt within 500 ms. 14:02:13.204\n", `"wait_ms":500`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventFailed, Err: errors.New("no")}, "", `"error":"no"`},
+		{gatewaylaunch.Event{Kind: gatewaylaunch.EventStopped, Exit: gatewaylaunch.ExitStatus{Code: 143, Signal: 15}, Took: time.Second},
+			"stopped with signal 15 after 1.0 s. 14:02:13.204\n", `"event":"stopped"`},
+	}
+	for _, tt := range tests {
+		tt.event.At = at
+		var text, line bytes.Buffer
+		if err := (&report.Text{W: &text, UID: -1}).Launch(&tt.event); err != nil {
+			t.Fatal(err)
+		}
+		if text.String() != tt.text {
+			t.Errorf("%s: text %q, want %q", tt.event.Kind, text.String(), tt.text)
+		}
+		if err := report.Encode(&line, report.NewLaunch(&tt.event)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(line.String(), tt.json) || !strings.HasPrefix(line.String(), `{"schema":1,"event":"`) {
+			t.Errorf("%s: JSON %s does not contain %s", tt.event.Kind, line.String(), tt.json)
+		}
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestWriteErrorIsReturned(t *testing.T) {
+	v := held()
+	if err := (&report.Text{W: brokenWriter{}}).Verdict(&v); err == nil {
+		t.Error("Verdict hides the writer's error")
+	}
+	if err := report.Encode(brokenWriter{}, report.NewVerdict(&v)); err == nil {
+		t.Error("Encode hides the writer's error")
+	}
+}
