@@ -21,6 +21,7 @@ const (
 	gatewayStopped gatewayState = iota
 	gatewayStarting
 	gatewayRetrying // between two attempts
+	gatewaySilent   // it runs, but does not listen
 	gatewayListening
 	gatewayExited
 	gatewayFailed
@@ -119,7 +120,13 @@ func (m *Model) launchEvent(msg launchMsg) {
 		text = e.Line
 	case gatewaylaunch.EventReady:
 		g.state, g.since, g.pid = gatewayListening, e.At, e.PID
-		text = fmt.Sprintf("ready: pid %d listens on %s", e.PID, g.info.Spec)
+		text = fmt.Sprintf("ready: pid %d listens on %s", e.PID, readyAt(e, g.info.Spec))
+	case gatewaylaunch.EventNotReady:
+		g.state, g.since = gatewaySilent, e.At
+		text = "nothing listens yet"
+		if e.Err != nil {
+			text = e.Err.Error()
+		}
 	case gatewaylaunch.EventExited:
 		g.state, g.since, g.exit, g.exited = gatewayExited, e.At, e.Exit, true
 		text = exitText(e.Exit) + " after " + short(e.Took)
@@ -148,13 +155,21 @@ func (m *Model) launchEvent(msg launchMsg) {
 	}
 }
 
+// readyAt is the address that a ready gateway listens on.
+func readyAt(e gatewaylaunch.Event, asked netstate.BindSpec) string {
+	if e.Line != "" {
+		return e.Line
+	}
+	return asked.String()
+}
+
 // launchEnded is the end of the launch's events.
 func (m *Model) launchEnded(msg launchDoneMsg) {
 	g := &m.gateway
 	if msg.id != g.id {
 		return
 	}
-	if g.starting() {
+	if g.starting() || g.state == gatewaySilent {
 		g.state, g.since = gatewayExited, m.now
 	}
 	g.alive = false
@@ -192,6 +207,9 @@ func (g *gatewayPage) do(m *Model, a action) {
 }
 
 func (g *gatewayPage) settle(m *Model) {
+	if m.page != onGateway {
+		return
+	}
 	_, output := g.heights(m)
 	g.page = max(output-2, 1)
 	if g.follow {
@@ -212,6 +230,8 @@ func (g *gatewayPage) look(m *Model) (glyph, words string, st draw.Style) {
 		return th.Sym.Running, words, th.Running
 	case gatewayRetrying:
 		return th.Sym.Waiting, fmt.Sprintf("attempt %d of %d refused", g.number, g.of), th.Waiting
+	case gatewaySilent:
+		return th.Sym.Warn, "runs, does not listen", th.Warn
 	case gatewayListening:
 		return th.Sym.Started, "listening", th.Free
 	case gatewayExited:
@@ -241,7 +261,11 @@ func (g *gatewayPage) farewell() string {
 		return fmt.Sprintf("the demo gateway (pid %d) ended with berth", g.pid)
 	}
 	s := fmt.Sprintf("the gateway keeps running: pid %d on %s", g.pid, g.info.Spec)
-	if g.state != gatewayListening {
+	switch g.state {
+	case gatewayListening:
+	case gatewaySilent:
+		s = fmt.Sprintf("the gateway (pid %d) keeps running, but does not listen on %s", g.pid, g.info.Spec)
+	default:
 		s = fmt.Sprintf("the gateway (pid %d) was still starting on %s and goes on", g.pid, g.info.Spec)
 	}
 	if g.info.Log != "" {
@@ -343,6 +367,9 @@ func (g *gatewayPage) output(m *Model, w, h int) []string {
 		rows[0] = th.Line(w - 2).String()
 	}
 	from, to := g.scroll.visible(len(g.lines), h-2)
+	if g.follow { // The run page has another height than this one.
+		from, to = max(len(g.lines)-max(h-2, 0), 0), len(g.lines)
+	}
 	for i := from; i < to; i++ {
 		rows = append(rows, g.line(m, i, w-2, !g.follow && i == g.scroll.at))
 	}
@@ -375,6 +402,8 @@ func (g *gatewayPage) line(m *Model, i, w int, cursor bool) string {
 		glyph, st = th.Sym.Free, th.Free
 	case gatewaylaunch.EventRetry:
 		glyph, st = th.Sym.Waiting, th.Waiting
+	case gatewaylaunch.EventNotReady:
+		glyph, st = th.Sym.Warn, th.Warn
 	case gatewaylaunch.EventInUse, gatewaylaunch.EventExited, gatewaylaunch.EventFailed:
 		glyph, st = th.Sym.Refused, th.Refused
 	}

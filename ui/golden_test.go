@@ -62,15 +62,16 @@ func lookName(th theme.Theme) string {
 
 func TestPages(t *testing.T) {
 	for _, page := range []string{"overview", "port", "reclaim-dialog", "reclaim-running", "gateway", "help"} {
-		for _, size := range [][2]int{{100, 30}, {80, 24}, {60, 20}, {40, 10}} {
-			for _, look := range looks {
-				name := fmt.Sprintf("pages/%s_%dx%d_%s", page, size[0], size[1], lookName(look))
-				t.Run(name, func(t *testing.T) {
-					st := perform(page, size[0], size[1], look)
-					defer st.close()
-					golden(t, name, st.view())
-				})
-			}
+		for _, look := range looks {
+			t.Run(page+"/"+lookName(look), func(t *testing.T) {
+				t.Parallel()
+				st := perform(page, 100, 30, look)
+				defer st.close()
+				for _, size := range [][2]int{{100, 30}, {80, 24}, {60, 20}, {40, 10}} {
+					st.send(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
+					golden(t, fmt.Sprintf("pages/%s_%dx%d_%s", page, size[0], size[1], lookName(look)), st.view())
+				}
+			})
 		}
 	}
 }
@@ -274,6 +275,7 @@ var stateCases = map[string]func(*testing.T) *stage{
 func TestStates(t *testing.T) {
 	for name, way := range stateCases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			st := way(t)
 			defer st.close()
 			golden(t, "states/"+name, st.view())

@@ -67,7 +67,8 @@ type job struct {
 	refusal  *netstate.Verdict
 	freed    time.Time // when a bind succeeded
 	err      error
-	signals  int // how many were sent
+	signals  int  // how many were sent
+	silent   bool // failed, but the gateway runs and may still become ready
 
 	live portPage // the port meanwhile
 }
@@ -281,13 +282,22 @@ func (j *job) finish(p phase, at time.Time, err error) {
 
 // launchEvent follows the gateway that the job started.
 func (j *job) launchEvent(e gatewaylaunch.Event) {
-	if j == nil || j.phase != phaseLaunch {
+	if j == nil || j.phase != phaseLaunch && !j.silent {
 		return
 	}
 	switch e.Kind {
 	case gatewaylaunch.EventReady:
-		j.log(e.At, "ready", false, fmt.Sprintf("pid %d listens on %s", e.PID, j.plan.Spec))
+		j.silent = false
+		j.log(e.At, "ready", false, fmt.Sprintf("pid %d listens on %s", e.PID, readyAt(e, j.plan.Spec)))
 		j.finish(phaseDone, e.At, nil)
+	case gatewaylaunch.EventNotReady:
+		j.silent = true
+		err := e.Err
+		if err == nil {
+			err = errors.New("nothing listens yet")
+		}
+		j.log(e.At, "not ready", true, err.Error())
+		j.finish(phaseFailed, e.At, err)
 	case gatewaylaunch.EventAttempt:
 		j.log(e.At, "attempt", false, fmt.Sprintf("%d of %d", e.Attempt, e.Of))
 	case gatewaylaunch.EventExited:

@@ -139,7 +139,10 @@ func harmsOf(v *netstate.Verdict) map[socketKey]harm {
 	if v == nil {
 		return nil
 	}
-	harms := make(map[socketKey]harm, len(v.Blockers))
+	harms := make(map[socketKey]harm, len(v.Blockers)+len(v.Possible))
+	for i := range v.Possible {
+		harms[keyOf(&v.Possible[i].Socket)] = harmMay
+	}
 	for i := range v.Blockers {
 		h := harmMay
 		if v.Blockers[i].Certain && !v.Bindable {
@@ -548,10 +551,10 @@ func (p *portPage) harmText(m *Model) (string, draw.Style) {
 		return "all of them refuse the bind", m.th.Refused
 	case refuses > 0:
 		return fmt.Sprintf("%d %s", refuses, pick(refuses, "refuses the bind", "refuse the bind")), m.th.Refused
-	case may > 0 && v.Bindable:
-		return "refuse the bind only if their server set no SO_REUSEADDR", m.th.Warn
-	case may > 0:
+	case may > 0 && !v.Bindable && v.Reason == netstate.ReasonLingering:
 		return "one of them refuses the bind", m.th.Refused
+	case may > 0:
+		return "harmless if their server set SO_REUSEADDR", m.th.Warn
 	}
 	return "none of them refuses this bind", m.th.Free
 }

@@ -25,7 +25,6 @@ import (
 //	╰───────────────────────────────────────────────────────────────────╯
 type portsPage struct {
 	rows     []portRow // those that the filter lets through, sorted
-	hidden   int       // ports that are not shown
 	total    int
 	selected uint16 // the row under the cursor, by port: rows come and go
 	scroll   scroll
@@ -44,7 +43,7 @@ func (p *portsPage) build(m *Model) {
 		rows = slices.DeleteFunc(rows, func(r portRow) bool { return !r.matches(words, m.shown.Owners) })
 	}
 	sortRows(rows, p.order, m.shown.Owners)
-	p.rows, p.total, p.hidden = rows, total, total-len(rows)
+	p.rows, p.total = rows, total
 	if i := p.index(p.selected); i >= 0 {
 		p.scroll.at = i
 	}
@@ -100,8 +99,9 @@ func (p *portsPage) do(m *Model, a action) {
 		p.all = !p.all
 		p.build(m)
 	default:
-		if p.scroll.move(a, len(p.rows), p.page) {
-			p.selected = p.rows[max(min(p.scroll.at, len(p.rows)-1), 0)].port
+		p.scroll.move(a, len(p.rows), p.page)
+		if r := p.row(); r != nil {
+			p.selected = r.port
 		}
 	}
 }

@@ -135,7 +135,11 @@ func (j *job) stepRows(m *Model, w int) []string {
 	case phaseStopped:
 		add(th.Warn, "You stopped waiting: "+j.done()+".")
 	case phaseDone:
-		if !j.restart {
+		switch {
+		case j.restart:
+		case j.freed.IsZero(): // The plan was about one holder among others.
+			add(th.Warn, j.plan.Spec.String()+" was not tried: others hold it too.")
+		default:
 			add(th.Free, j.plan.Spec.String()+" can be bound now.")
 		}
 	}

@@ -74,7 +74,7 @@ func start(t *testing.T, act string, args ...string) *process {
 func startAs(t *testing.T, uid int, act string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(self, args...), lines: make(chan string, 1024)}
-	p.Env = append(os.Environ(), actEnv+"="+act, "LC_ALL=C.UTF-8", "TERM=xterm", "NO_COLOR=1", "GORACE=atexit_sleep_ms=0")
+	p.Env = append(os.Environ(), actEnv+"="+act, "LC_ALL=C.UTF-8", "TERM=xterm", "NO_COLOR=1")
 	if uid != os.Geteuid() {
 		p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	}

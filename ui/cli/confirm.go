@@ -51,11 +51,10 @@ func refusal(hint, format string, args ...any) error {
 
 // ask asks the person at the terminal. The empty answer means no.
 func (a *app) ask(ctx context.Context, plan *reclaim.Plan) error {
-	t := a.text(a.Err)
 	want := "y"
 	if plan.Typed != "" {
 		want = plan.Typed
-		fmt.Fprintf(a.Err, "%s: type %s to go on, or nothing to cancel: ", t.Clean(plan.TypedWhy), t.Clean(plan.Typed))
+		fmt.Fprintf(a.Err, "type %s to free %s, or nothing to cancel: ", a.text(a.Err).Clean(plan.Typed), plan.Spec)
 	} else {
 		fmt.Fprintf(a.Err, "free %s? [y/N] ", plan.Spec)
 	}

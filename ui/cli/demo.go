@@ -36,7 +36,8 @@ func (a *app) demoGatewayCommand() *cobra.Command {
 		Short: "Run the embedded gateway: /healthz, and /stream that keeps connections open",
 		Example: `  berth demo gateway --port 8080
   berth demo gateway --no-reuseaddr   # its TIME-WAIT sockets block its restart`,
-		Args: noArgs,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&host, "host", "", "address to listen on (default loopback, 127.0.0.1)")
@@ -59,9 +60,30 @@ func (a *app) demoGatewayCommand() *cobra.Command {
 		if untilEOF {
 			demo.UntilEOF = a.In
 		}
-		return demo.Run(ctx, a.Out)
+		if err := demo.Run(ctx, a.Out); err != nil {
+			return cannotListen(ctx, err, netstate.NewBindSpec(addr, p))
+		}
+		return nil
 	}
 	return cmd
+}
+
+// cannotListen adds to the error of a refused bind who refuses it.
+func cannotListen(ctx context.Context, err error, spec netstate.BindSpec) error {
+	class := netstate.Probe{Err: err}.Class()
+	if class == netstate.ClassNone || class == netstate.ClassOther {
+		return err
+	}
+	sys, openErr := netstate.Open()
+	if openErr != nil {
+		return err
+	}
+	defer sys.Close()
+	v, whyErr := sys.Why(ctx, spec)
+	if whyErr != nil || v.Bindable {
+		return err
+	}
+	return &failure{status: statusOfVerdict(&v), err: err, hint: v.Summary}
 }
 
 // demoGateway is this program as the gateway: "berth demo gateway".

@@ -81,7 +81,7 @@ func TestEngineObserves(t *testing.T) {
 	e := startTestEngine(t, actGateway(port1), false)
 	scene(t, "LISTEN", "127.0.0.1:"+portText(port2), lab.Options{})
 	e.Refresh()
-	obs := observe(t, e, "the listener is seen", func(o ui.Observation) bool { return len(o.Snapshot.Port(port2)) == 1 })
+	obs := observe(t, e, "the listener is seen", func(o ui.Observation) bool { return o.Verdicts[port2].Counts[netstate.Listen] == 1 })
 	if v := obs.Verdicts[port1]; !v.Bindable || v.Evidence != netstate.EvidenceRules {
 		t.Errorf("the gateway's free port: %+v", v)
 	}

@@ -63,7 +63,7 @@ func finish(stderr io.Writer, clean func(string) string, err error) int {
 		fmt.Fprintf(stderr, "berth: %s\n", strings.TrimSuffix(clean(what), "."))
 	}
 	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "berth: hint: %s\n", clean(hint))
+		fmt.Fprintf(stderr, "berth: hint: %s\n", strings.TrimSuffix(clean(hint), "."))
 	}
 	return status
 }

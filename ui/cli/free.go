@@ -31,7 +31,8 @@ the grace period. The port is free when a real bind says so.`,
 		Example: `  berth free 18789
   berth free 18789 --yes --grace 10s
   berth free 18789 --destroy --dry-run`,
-		Args: onePort,
+		Args:              onePort,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	b.register(fs)
@@ -98,13 +99,15 @@ func (a *app) showPlan(plan *reclaim.Plan) error {
 	return a.text(a.Out).Plan(plan)
 }
 
-// events writes each event to w, as a sentence or as a line of JSON.
+// events writes each event to w, as a sentence or as a line of JSON. An error
+// of w does not stop a run: what is under way is finished or waited for, told
+// or not.
 func (a *app) events(w io.Writer) func(reclaim.Event) {
 	if a.json {
 		if p, ok := w.(*prefixed); ok {
 			w = p.w // A prefix would spoil the JSON.
 		}
-		return func(ev reclaim.Event) { report.Encode(w, report.NewEvent(&ev)) }
+		return func(ev reclaim.Event) { _ = report.Encode(w, report.NewEvent(&ev)) }
 	}
 	return sentences(a.text(w))
 }
@@ -125,7 +128,7 @@ func sentences(t *report.Text) func(reclaim.Event) {
 			}
 			told = key
 		}
-		t.Event(&ev)
+		_ = t.Event(&ev)
 	}
 }
 
@@ -176,7 +179,9 @@ func infeasible(plan *reclaim.Plan) error {
 		// No process stands in the way, so the verdict says what helps.
 		f.status = statusOfVerdict(&plan.Verdict)
 		if cures := plan.Verdict.Cures; len(cures) > 0 {
-			f.hint = cures[0].Text + ": " + cures[0].Command
+			if f.hint = cures[0].Text; cures[0].Command != "" {
+				f.hint += ": " + cures[0].Command
+			}
 		}
 	}
 	needs := func(s reclaim.Step) bool { return s.Needs != "" }

@@ -32,7 +32,8 @@ connections are left out unless --all or --port asks for them.`,
 		Example: `  berth list
   berth list --state TIME-WAIT,CLOSE-WAIT
   berth list --port 8080 --json`,
-		Args: noArgs,
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&host, "host", "", hostUsage)

@@ -178,16 +178,16 @@ func TestConfirmByName(t *testing.T) {
 	args := append([]string{"run", "--port", port, "--force", "--"}, command...)
 
 	x := onTerminal(t, args...)
-	x.await(t, "to go on, or nothing to cancel: ")
+	x.await(t, ", or nothing to cancel: ")
 	x.press(t, "y\n")
 	if status := x.status(t); status != 7 || !strings.Contains(x.screen(), "not confirmed; nothing was signalled") {
 		t.Errorf("status %d; the screen is\n%s", status, x.screen())
 	}
 
 	x = onTerminal(t, args...)
-	x.await(t, "to go on, or nothing to cancel: ")
-	_, rest, _ := strings.Cut(x.screen(), ": type ")
-	name, _, _ := strings.Cut(rest, " to go on")
+	x.await(t, ", or nothing to cancel: ")
+	_, rest, _ := strings.Cut(x.screen(), "\ntype ")
+	name, _, _ := strings.Cut(rest, " to free ")
 	x.press(t, name+"\n")
 	x.await(t, "ready: pid ")
 	x.press(t, "\x04") // the end of the command's input

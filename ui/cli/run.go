@@ -237,12 +237,13 @@ func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l lau
 		Foreground:   true,
 		Kernel:       gatewaylaunch.NewKernel(sys),
 	}
+	// An error of standard error must not end the command, so it is ignored.
 	t := a.text(&prefixed{w: a.Err})
 	exit, err := launcher.Run(ctx, func(ev gatewaylaunch.Event) {
 		if a.json {
-			report.Encode(a.Err, report.NewLaunch(&ev))
+			_ = report.Encode(a.Err, report.NewLaunch(&ev))
 		} else {
-			t.Launch(&ev)
+			_ = t.Launch(&ev)
 		}
 	})
 	if err != nil {

@@ -37,7 +37,8 @@ or not allowed, 8 no such address, 130 interrupted.`,
 		Example: `  berth
   berth 18789
   berth 18789 -- openclaw gateway run`,
-		Args: a.tuiArgs,
+		Args:              a.tuiArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	b.register(fs)

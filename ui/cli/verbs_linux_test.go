@@ -103,7 +103,9 @@ func TestDenied(t *testing.T) {
 	asNobody(t, "why", "80").is(t, 5, why, "")
 	asNobody(t, "free", "80", "--yes").is(t, 5, why, "nothing was done")
 	asNobody(t, "wait", "80", "--timeout", "1h").is(t, 5, why, why)
-	asNobody(t, "run", "--port", "80", "--force", "--yes", "--", self).is(t, 5, "", "nothing was done")
+	command := serving("127.0.0.1:80", 0)
+	asNobody(t, append([]string{"run", "--port", "80", "--force", "--yes", "--"}, command...)...).is(t, 5, "", "nothing was done")
+	asNobody(t, append([]string{"run", "--port", "80", "--"}, command...)...).is(t, 5, "", why)
 }
 
 // Another user's process is named, and not signalled.
@@ -446,5 +448,26 @@ func TestFreeInterrupted(t *testing.T) {
 	p.stdin.Close()
 	if status := p.end(t); status != 0 {
 		t.Errorf("the deaf holder ended with %d", status)
+	}
+}
+
+// The demo gateway is a server like any other: it says what bind said, in the
+// words that a launcher listens for, and berth adds why.
+func TestDemoGatewayRefused(t *testing.T) {
+	port := fresh()
+	scene(t, "LISTEN", "127.0.0.1:"+port, lab.Options{})
+	berth(t, "demo", "gateway", "--port", port).is(t, 3, "", "address already in use\nberth: hint: 127.0.0.1:"+port+" cannot be bound: ")
+	berth(t, "demo", "gateway", "--host", "192.0.2.1").is(t, 8, "", "192.0.2.1 is not an address of this machine")
+}
+
+func TestDemoGateway(t *testing.T) {
+	lab.NeedNamespace(t)
+	port := fresh()
+	p := start(t, "berth", "demo", "gateway", "--port", port, "--until-eof")
+	p.await(t, "listening on http://127.0.0.1:"+port)
+	answers(t, "127.0.0.1:"+port)
+	p.stdin.Close()
+	if status := p.end(t); status != 0 {
+		t.Errorf("status %d; it said:\n%s", status, p.said())
 	}
 }

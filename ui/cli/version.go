@@ -22,9 +22,10 @@ type version struct {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of berth",
-		Args:  noArgs,
+		Use:               "version",
+		Short:             "Print the version of berth",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			v := buildVersion()
 			if a.json {

@@ -21,8 +21,9 @@ func (a *app) waitCommand() *cobra.Command {
 		Long: `Returns as soon as a real bind succeeds. It wakes up when a socket of the port
 ends; the interval is only the safety net. What no wait can cure (a port that
 needs a right, an address of another machine) ends it at once.`,
-		Example: `  berth wait 18789 --timeout 60s && openclaw gateway run`,
-		Args:    onePort,
+		Example:           `  berth wait 18789 --timeout 60s && openclaw gateway run`,
+		Args:              onePort,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	b.register(fs)

@@ -23,7 +23,8 @@ The exit status tells the answer: 0 it can be bound, 3 a process holds it,
 		Example: `  berth why 18789
   berth why 8080 --host any --reuseaddr=false
   berth why 8080 --json`,
-		Args: onePort,
+		Args:              onePort,
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	b.register(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

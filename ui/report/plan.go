@@ -77,23 +77,13 @@ func NewPlan(p *reclaim.Plan) Plan {
 }
 
 // Plan writes what will happen, how long it may take, what it needs and what
-// is lost.
+// is lost, or why nothing will.
 func (t *Text) Plan(p *reclaim.Plan) error {
 	t.line("%s %s", t.verdictMark(&p.Verdict), t.bold(t.Clean(p.Verdict.Summary)))
 	needs := slices.ContainsFunc(p.Steps, func(s reclaim.Step) bool { return s.Needs != "" })
 	if p.Feasible || needs {
 		// A plan that is refused for other reasons has no steps worth reading.
-		t.line("to free %s:", p.Spec)
-		rows := make([][]string, len(p.Steps))
-		for i, s := range p.Steps {
-			rows[i] = []string{"  " + strconv.Itoa(i+1), t.Clean(s.Text), t.bound(s.AtMost), t.needs(s.Needs)}
-		}
-		for _, l := range table(rows) {
-			t.line("%s", l)
-		}
-	}
-	for _, r := range p.Risks {
-		t.line("%s", t.warn(r))
+		t.steps(p)
 	}
 	for _, r := range p.Refused {
 		if r.Holder.ID.PID != 0 {
@@ -106,6 +96,23 @@ func (t *Text) Plan(p *reclaim.Plan) error {
 		t.line("%s", t.warn("this plan cannot free the port, so nothing will be done"))
 	}
 	return t.err
+}
+
+func (t *Text) steps(p *reclaim.Plan) {
+	t.line("to free %s:", p.Spec)
+	rows := make([][]string, len(p.Steps))
+	for i, s := range p.Steps {
+		rows[i] = []string{"  " + strconv.Itoa(i+1), t.Clean(s.Text), t.bound(s.AtMost), t.needs(s.Needs)}
+	}
+	for _, l := range table(rows) {
+		t.line("%s", l)
+	}
+	for _, r := range p.Risks {
+		t.line("%s", t.warn(r))
+	}
+	if p.Typed != "" {
+		t.line("%s", t.warn(p.TypedWhy+": the name "+p.Typed+" must be typed to confirm"))
+	}
 }
 
 func (t *Text) bound(d time.Duration) string {

@@ -72,41 +72,91 @@ func spec(host string, port uint16) netstate.BindSpec {
 	return s
 }
 
+// held is the verdict over scene's port as netstate would give it by the
+// rules; the sentences are its, and only have to come through.
 func held() netstate.Verdict {
 	snap, owners := scene()
-	return netstate.Explain(spec("127.0.0.1", 18789), nil, snap, owners)
+	s := snap.Port(18789)[0]
+	b := spec("127.0.0.1", 18789)
+	other := spec("::1", 18789)
+	return netstate.Verdict{
+		At: at, Spec: b, Errno: "EADDRINUSE", Evidence: netstate.EvidenceRules, Reason: netstate.ReasonHeld,
+		Summary:  "127.0.0.1:18789 cannot be bound: node (pid 4211, alice) listens on 127.0.0.1:18789.",
+		Blockers: []netstate.Blocker{{Socket: s, Holders: owners.Of(&s), Certain: true, Outbound: netstate.No}},
+		Cures: []netstate.Cure{
+			{Action: netstate.CureStop, Text: "stop node (pid 4211, alice)", Command: "berth free 18789"},
+			{Action: netstate.CurePrivilege, Text: "or ask its owner"},
+		},
+		Matrix: []netstate.Cell{{Spec: b, Bindable: netstate.No}, {Spec: other, Bindable: netstate.Yes}, {Spec: other}},
+		Counts: map[netstate.State]int{netstate.Listen: 1, netstate.Established: 1, netstate.TimeWait: 1},
+	}
 }
 
-// lingering is the verdict over a TIME-WAIT socket of a server that did not
-// set SO_REUSEADDR.
+// lingering is the verdict of a bind over the TIME-WAIT sockets of a server
+// that did not set SO_REUSEADDR, one of which may not block.
 func lingering() netstate.Verdict {
-	snap := netstate.NewSnapshot(at, []netstate.Socket{{
+	s := netstate.Socket{
 		Local: addr("127.0.0.1:18789"), Remote: addr("127.0.0.1:58934"), Family: netstate.INET, State: netstate.TimeWait,
 		ReuseAddr: netstate.No, ReusePort: netstate.No, FlagsFrom: netstate.FlagsBPF,
 		Timer: netstate.TimerTimeWait, Expires: 57210 * time.Millisecond, Cookie: 5,
-	}}, netstate.Caps{Source: "sock_diag", Timers: true})
-	return netstate.Explain(spec("127.0.0.1", 18789), nil, snap, netstate.NewOwners())
+	}
+	clears := netstate.ClearsOf(&s, at)
+	return netstate.Verdict{
+		At: at, Spec: spec("127.0.0.1", 18789), Errno: "EADDRINUSE", Evidence: netstate.EvidenceBind, Reason: netstate.ReasonLingering,
+		Summary:  "127.0.0.1:18789 cannot be bound: a TIME-WAIT socket blocks it for 57.2 s more.",
+		Blockers: []netstate.Blocker{{Socket: s, Certain: true, Clears: clears}, {Socket: s, Clears: clears}},
+		Clears:   clears,
+		Cures:    []netstate.Cure{{Action: netstate.CureWait, Text: "wait 57.2 s", Command: "berth wait 18789 --timeout 60s"}},
+		Counts:   map[netstate.State]int{netstate.TimeWait: 2},
+		Note:     "the rules say otherwise → the bind counts",
+	}
+}
+
+// unsure is a verdict by the rules alone where these cannot tell.
+func unsure() netstate.Verdict {
+	snap, owners := scene()
+	s := snap.Port(9000)[0]
+	return netstate.Verdict{
+		At: at, Spec: spec("127.0.0.1", 9000), Bindable: true, Unsure: true, Evidence: netstate.EvidenceRules, Reason: netstate.ReasonFree,
+		Summary:  "127.0.0.1:9000 can be bound unless the server of the one socket left set no SO_REUSEADDR; only a real bind tells.",
+		Blockers: []netstate.Blocker{{Socket: s, Holders: owners.Of(&s)}},
+		Counts:   map[netstate.State]int{netstate.Bound: 1},
+	}
 }
 
 func listing() *report.Listing {
 	snap, owners := scene()
-	l := &report.Listing{At: snap.At, Caps: snap.Caps, Owners: owners}
-	for number, sockets := range snap.Ports() {
-		l.Ports = append(l.Ports, report.Port{
-			Number: number, Sockets: sockets,
-			Verdict: netstate.Explain(spec("127.0.0.1", number), nil, snap, owners),
-		})
-	}
-	return l
+	return &report.Listing{At: at, Caps: snap.Caps, Owners: owners, Ports: []report.Port{
+		{Number: 9000, Sockets: snap.Port(9000), Verdict: unsure()},
+		{Number: 18789, Sockets: snap.Port(18789), Verdict: held()},
+	}}
 }
 
 func plan() reclaim.Plan {
-	return reclaim.NewPlan(held(), reclaim.DefaultPolicy(), reclaim.Self{PID: 1234, UID: 1000})
+	v, h := held(), node()
+	return reclaim.Plan{
+		Spec: v.Spec, Verdict: v, Policy: reclaim.DefaultPolicy(), Feasible: true,
+		Steps: []reclaim.Step{
+			{Kind: reclaim.StepTerm, Holder: h, AtMost: 3 * time.Second, Text: "SIGTERM to node 4211"},
+			{Kind: reclaim.StepKill, Holder: h, AtMost: 2 * time.Second, Text: "if it is still alive: SIGKILL to node 4211"},
+			{Kind: reclaim.StepDestroy, Sockets: []netstate.Socket{lingering().Blockers[0].Socket}, AtMost: time.Second, Text: "destroy 1 socket", Needs: "root"},
+			{Kind: reclaim.StepWait, AtMost: 3 * time.Second, Text: "probe 127.0.0.1:18789 until it can be bound"},
+		},
+		Risks: []string{"1 connection on this port will be cut off"},
+		Typed: "node", TypedWhy: "node serves 12 clients",
+	}
+}
+
+func refusedPlan() reclaim.Plan {
+	p := plan()
+	p.Steps = p.Steps[3:]
+	p.Feasible, p.Typed, p.TypedWhy = false, "", ""
+	p.Refused = []reclaim.Refusal{{Holder: node(), Why: "is this berth"}, {Why: "a process that this user may not see holds it"}}
+	return p
 }
 
 func TestGolden(t *testing.T) {
-	heldV, lingeringV, p := held(), lingering(), plan()
-	refused := reclaim.NewPlan(heldV, reclaim.DefaultPolicy(), reclaim.Self{PID: 4211, UID: 1000})
+	heldV, lingeringV, unsureV, p, refused := held(), lingering(), unsure(), plan(), refusedPlan()
 	tests := []struct {
 		name string
 		json any
@@ -114,6 +164,7 @@ func TestGolden(t *testing.T) {
 	}{
 		{"held", report.NewVerdict(&heldV), func(t *report.Text) error { return t.Verdict(&heldV) }},
 		{"lingering", report.NewVerdict(&lingeringV), func(t *report.Text) error { return t.Verdict(&lingeringV) }},
+		{"unsure", report.NewVerdict(&unsureV), func(t *report.Text) error { return t.Verdict(&unsureV) }},
 		{"list", report.NewList(listing()), func(t *report.Text) error { return t.List(listing()) }},
 		{"list-plain", nil, func(t *report.Text) error { return t.ListPlain(listing()) }},
 		{"plan", report.NewPlan(&p), func(t *report.Text) error { return t.Plan(&p) }},
@@ -199,14 +250,16 @@ func TestHostileText(t *testing.T) {
 	h := node()
 	h.Name, h.Cmdline, h.User, h.Cwd, h.Unit, h.Container = evil, []string{evil, evil}, evil, evil, evil, evil
 	h.Parents = []netstate.Parent{{PID: 2, Name: evil}}
-	snap, _ := scene()
-	owners := netstate.NewOwners()
-	owners.Add(11, h)
-	owners.Add(12, h)
-	v := netstate.Explain(spec("127.0.0.1", 18789), nil, snap, owners)
-	p := reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.Self{PID: 9, UID: 0})
+	v := held()
+	v.Summary, v.Note = evil, evil
+	v.Blockers[0].Holders = []netstate.Holder{h}
+	v.Cures[0].Text, v.Cures[0].Command = evil, evil
+	p := plan()
+	p.Verdict, p.Steps[0].Holder, p.Steps[0].Text, p.Risks[0] = v, h, evil, evil
+	p.Refused = []reclaim.Refusal{{Holder: h, Why: evil}, {Why: evil}}
 	l := listing()
-	l.Owners, l.Ports[0].Verdict = owners, v
+	l.Owners, l.Caps.Notes[0] = netstate.NewOwners(), evil
+	l.Owners.Add(11, h)
 	event := reclaim.Event{At: at, Kind: reclaim.EventSignal, Holder: h, Signal: "SIGTERM"}
 	inUse := gatewaylaunch.Event{At: at, Kind: gatewaylaunch.EventInUse, Verdict: &v}
 	output := gatewaylaunch.Event{At: at, Kind: gatewaylaunch.EventOutput, Line: evil}

@@ -20,6 +20,7 @@ type Verdict struct {
 	Reason   string    `json:"reason"`
 	Summary  string    `json:"summary"`
 	Blockers []Blocker `json:"blockers"`
+	Possible []Blocker `json:"possible"`
 	Clears
 	Cures  []Cure         `json:"cures"`
 	Matrix []Cell         `json:"matrix"`
@@ -57,14 +58,7 @@ func NewVerdict(v *netstate.Verdict) Verdict {
 		Schema: Schema, At: stamp(v.At), Bind: newBind(v.Spec), Bindable: bindable(v),
 		Errno: text(v.Errno), Evidence: string(v.Evidence), Reason: reason(v),
 		Summary: v.Summary, Clears: newClears(v.Clears, v.At), Counts: counts(v.Counts),
-		Blockers: []Blocker{}, Cures: []Cure{}, Matrix: []Cell{}, Note: text(v.Note),
-	}
-	for i := range v.Blockers {
-		b := &v.Blockers[i]
-		j.Blockers = append(j.Blockers, Blocker{
-			Socket: newSocket(&b.Socket, v.At), Certain: b.Certain,
-			Outbound: tri(b.Outbound), Holders: newHolders(b.Holders),
-		})
+		Blockers: newBlockers(v.Blockers, v.At), Possible: newBlockers(v.Possible, v.At), Cures: []Cure{}, Matrix: []Cell{}, Note: text(v.Note),
 	}
 	for _, c := range v.Cures {
 		j.Cures = append(j.Cures, Cure{Action: string(c.Action), Text: c.Text, Command: text(c.Command)})
@@ -76,6 +70,18 @@ func NewVerdict(v *netstate.Verdict) Verdict {
 		})
 	}
 	return j
+}
+
+func newBlockers(blockers []netstate.Blocker, at time.Time) []Blocker {
+	out := make([]Blocker, 0, len(blockers))
+	for i := range blockers {
+		b := &blockers[i]
+		out = append(out, Blocker{
+			Socket: newSocket(&b.Socket, at), Certain: b.Certain,
+			Outbound: tri(b.Outbound), Holders: newHolders(b.Holders),
+		})
+	}
+	return out
 }
 
 // bindable and reason are not known if the rules alone could not tell.

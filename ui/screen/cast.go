@@ -65,14 +65,8 @@ func redraw(old, next Grid) string {
 		if from == to {
 			continue
 		}
-		// Do not begin or end in a wide character, the old one's or the new
-		// one's: half of one cannot be written.
-		for from > 0 && (was[from].Text == "" || is[from].Text == "") {
-			from--
-		}
-		for to < len(is) && (was[to].Text == "" || is[to].Text == "") {
-			to++
-		}
+		// A wide character that changes differs in its first cell. Writing
+		// that cell writes the covered one with it, inside the range or not.
 		fmt.Fprintf(&b, "\x1b[%d;%dH%s", y+1, from+1, encode(is[from:to]))
 		if blank := to - from - len(trim(is[from:to])); len(trim(is[to:])) == 0 && blank > 0 {
 			b.WriteString("\x1b[K") // All behind is blank too.

@@ -14,8 +14,16 @@
 // # How the pictures keep their shape
 //
 // A reader's browser picks its own monospace font, so nothing may depend on a
-// font's measures. Each word is a text element of a fixed length at the place
-// of its first cell. Lines, boxes, bars and shades are not glyphs but drawn
-// shapes, which join without gaps at any zoom. The palette is fixed: it does
-// not ask which colours the reader's terminal has.
+// font's measures. Each piece of text is an element that begins at the place of
+// its first cell and is as long as its cells. Lines, boxes, bars and shades are
+// not glyphs but drawn shapes, which join without gaps at any zoom. The palette
+// is fixed: it does not ask which colours the reader's terminal has.
+//
+// # How a film stays small
+//
+// What is drawn (a bar, a line, a piece of text) is in the file once, however
+// many frames show it. Everything that is in the same frames is one group, and
+// a group that is not in all of them has a CSS animation that makes it visible
+// and hidden in steps. A viewer that shows an image and runs no script, as
+// GitHub does for a README, plays that.
 package screen

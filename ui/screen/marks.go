@@ -1,8 +1,10 @@
 package screen
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,11 +15,33 @@ type mark struct {
 	under bool
 	// look is its style in CSS, empty for plain text.
 	look string
-	// path is the data of a path element; a mark without it is text, which
-	// begins in cell x, y and is n cells long.
+	// A mark is one of three: path, the data of a path element; upright, a
+	// vertical line; or text, which begins in cell x, y and is n cells long.
 	path    string
+	upright segment
 	text    string
 	x, y, n int
+}
+
+// segment is a vertical line at x.
+type segment struct{ x, top, bottom length }
+
+// joined returns the path data of segments, of which those that continue one
+// another are one line: pieces would show their ends when the picture is
+// scaled. It sorts list.
+func joined(list []segment) string {
+	slices.SortFunc(list, func(a, b segment) int { return cmp.Or(cmp.Compare(a.x, b.x), cmp.Compare(a.top, b.top)) })
+	var b strings.Builder
+	for len(list) > 0 {
+		s := list[0]
+		list = list[1:]
+		for len(list) > 0 && list[0].x == s.x && list[0].top == s.bottom {
+			s.bottom = list[0].bottom
+			list = list[1:]
+		}
+		fmt.Fprintf(&b, "M%v %vV%v", s.x, s.top, s.bottom)
+	}
+	return b.String()
 }
 
 // marks returns what a grid draws, row by row.
@@ -132,11 +156,13 @@ func verticals(cells []Cell, y int) []mark {
 		if a.down != 0 {
 			bottom = row(y + 1)
 		}
-		path := fmt.Sprintf("M%v %vV%v", mx, top, bottom)
+		m := mark{look: stroke(c.Style.line(), weight)}
 		if rounded(c.single()) {
-			path = arc(x, y, a)
+			m.path = arc(x, y, a)
+		} else {
+			m.upright = segment{mx, top, bottom}
 		}
-		list = append(list, mark{look: stroke(c.Style.line(), weight), path: path})
+		list = append(list, m)
 	}
 	return list
 }

@@ -3,6 +3,7 @@ package screen
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -116,20 +117,25 @@ func (p *picture) write(b *bytes.Buffer) {
 		}
 		var looks []string
 		paths := make(map[string]string)
+		uprights := make(map[string][]segment)
 		for _, m := range g.marks {
-			if m.path == "" {
+			if m.text != "" {
 				continue
 			}
-			if paths[m.look] == "" {
+			if !slices.Contains(looks, m.look) {
 				looks = append(looks, m.look)
 			}
-			paths[m.look] += m.path
+			if m.path != "" {
+				paths[m.look] += m.path
+			} else {
+				uprights[m.look] = append(uprights[m.look], m.upright)
+			}
 		}
 		for _, look := range looks {
-			fmt.Fprintf(b, "<path%s d=\"%s\"/>\n", p.looks.attr(look), paths[look])
+			fmt.Fprintf(b, "<path%s d=\"%s%s\"/>\n", p.looks.attr(look), paths[look], joined(uprights[look]))
 		}
 		for _, m := range g.marks {
-			if m.path != "" {
+			if m.text == "" {
 				continue
 			}
 			size := ""

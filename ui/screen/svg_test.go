@@ -217,6 +217,22 @@ func TestTextKeepsTheGrid(t *testing.T) {
 	}
 }
 
+// A background is drawn before the text that stands on it, also when the text
+// has been there for longer.
+func TestBackgroundsLieUnder(t *testing.T) {
+	plain, marked := Parse("word\n\x1b[41m ", 4, 2), Parse("\x1b[44;97mword\x1b[m\n\x1b[41m ", 4, 2)
+	for name, svg := range map[string][]byte{
+		"still": Still("t", marked),
+		"film":  Animation("t", []Frame{{plain, time.Second}, {marked, time.Second}, {plain, time.Second}}),
+	} {
+		_, screen, _ := strings.Cut(string(svg), "<svg x=")
+		text := strings.Index(screen, "<text")
+		if n := strings.Count(screen[:max(text, 0)], "<path"); n != 2 {
+			t.Errorf("%s: %d backgrounds are drawn before the first text, want 2\n%s", name, n, screen)
+		}
+	}
+}
+
 // Neighbouring equal bars are one rectangle; different ones are not.
 func TestBarsAreJoined(t *testing.T) {
 	for _, c := range []struct {
@@ -251,10 +267,10 @@ func TestShapesInsideTheirCell(t *testing.T) {
 			t.Errorf("%c is not drawn", r)
 		}
 		for _, m := range drawn {
-			if m.path == "" {
+			if m.text != "" {
 				t.Errorf("%c is drawn as text", r)
 			}
-			for _, n := range numbers.FindAllStringSubmatch(m.path, -1) {
+			for _, n := range numbers.FindAllStringSubmatch(m.path+joined([]segment{m.upright}), -1) {
 				v, err := strconv.ParseFloat(n[1], 64)
 				if err != nil {
 					t.Fatal(err)
@@ -264,6 +280,14 @@ func TestShapesInsideTheirCell(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A line through several rows is one, and a gap keeps two apart.
+func TestUprightsAreJoined(t *testing.T) {
+	got := joined([]segment{{450, 3600, 5400}, {1250, 0, 1800}, {450, 0, 1800}, {450, 5400, 7200}, {1250, 1800, 3600}})
+	if want := "M4.5 0V18M4.5 36V72M12.5 0V36"; got != want {
+		t.Errorf("lines %s, want %s", got, want)
 	}
 }
 
