@@ -155,9 +155,6 @@ func (r *run) line(a *attempt, line outputLine) {
 	if !a.ready {
 		a.hear(line.text)
 	}
-	if r.Log != nil {
-		_, _ = r.Log.Write([]byte(line.text + "\n"))
-	}
 	if !r.Foreground {
 		r.emit(Event{Kind: EventOutput, PID: a.pid, Stream: line.stream, Line: line.text})
 	}

@@ -28,10 +28,11 @@ const (
 // Stream names an output of the gateway.
 type Stream string
 
-// The two output streams.
+// The two output streams, and what stands for both where they go to one file.
 const (
 	Stdout Stream = "stdout"
 	Stderr Stream = "stderr"
+	Both   Stream = "output"
 )
 
 // Event is one thing that happened during a launch, reported in order and

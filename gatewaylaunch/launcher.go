@@ -2,7 +2,6 @@ package gatewaylaunch
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -36,9 +35,11 @@ type Launcher struct {
 	// that happens; a Demo with UntilEOF then ends too. It has no meaning in
 	// the foreground.
 	Tie bool
-	// Log also receives each line that is read. A Log that fails is ignored:
-	// a full disk must not end the gateway.
-	Log io.Writer
+	// Log is the file that a gateway in the background writes its output to
+	// by itself, so that it can go on writing after this process has ended. It
+	// must be open for appending, and is read again by its name. Without it
+	// the output goes through pipes, which end with this process.
+	Log *os.File
 
 	stdio *stdio // stands in for this process's own files in tests
 }

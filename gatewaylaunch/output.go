@@ -25,16 +25,78 @@ type outputLine struct {
 	text   string
 }
 
-// outputs reads the gateway's output through pipes of its own. Those of
-// package exec would keep Wait waiting for every descendant.
+// followEvery is how often a file that the gateway writes by itself is looked
+// at. A file tells nobody that it has grown, and a person reads no faster.
+const followEvery = 50 * time.Millisecond
+
+// outputs reads the gateway's output through pipes of its own, or from the
+// file that it writes. The pipes of package exec would keep Wait waiting for
+// every descendant.
 type outputs struct {
 	lines   chan outputLine // closed when all readers have ended
 	readers sync.WaitGroup
 	mine    []*os.File // our ends
 	theirs  []*os.File // the gateway's ends, closed here once it has them
+	ended   chan struct{}
 
 	mu    sync.Mutex
 	until time.Time // the end of draining; zero while the gateway lives
+}
+
+func newOutputs() *outputs {
+	return &outputs{lines: make(chan outputLine, 64), ended: make(chan struct{})}
+}
+
+// follow reads what is appended to the file f from now on.
+func (o *outputs) follow(f *os.File) error {
+	r, err := os.Open(f.Name())
+	if err != nil {
+		return err
+	}
+	if _, err := r.Seek(0, io.SeekEnd); err != nil {
+		r.Close()
+		return err
+	}
+	o.readers.Go(func() { o.tail(r) })
+	return nil
+}
+
+// tail ends at the end of the file, once the gateway has ended, or at the
+// latest drainMost after that.
+func (o *outputs) tail(f *os.File) {
+	defer f.Close()
+	split := splitter{emit: func(s string) { o.lines <- outputLine{Both, s} }}
+	defer split.end()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	buf := make([]byte, 32<<10)
+	for {
+		ended := false
+		select {
+		case <-o.ended:
+			ended = true // what is read from here on is all there is
+		default:
+		}
+		n, err := f.Read(buf)
+		split.write(buf[:n])
+		switch {
+		case n > 0 && (!ended || o.draining()):
+			continue
+		case n > 0 || ended || err != nil && err != io.EOF:
+			return
+		}
+		select {
+		case <-o.ended:
+		case <-tick.C:
+		}
+	}
+}
+
+// draining reports whether there is time left to read what remains.
+func (o *outputs) draining() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return time.Now().Before(o.until)
 }
 
 // pipe returns the file to give to the gateway as its stream. What it writes
@@ -65,6 +127,9 @@ func (o *outputs) started() {
 func (o *outputs) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.until.IsZero() {
+		close(o.ended)
+	}
 	o.until = time.Now().Add(drainMost)
 	for _, f := range o.mine {
 		// An error means that the reader has closed its file already.

@@ -46,7 +46,7 @@ func (l *Launcher) start() (*process, error) {
 	}
 	p := &process{
 		cmd:    exec.Command(program[0], program[1:]...),
-		out:    &outputs{lines: make(chan outputLine, 64)},
+		out:    newOutputs(),
 		exited: make(chan struct{}),
 	}
 	p.cmd.Dir, p.cmd.Env = l.Command.Dir, l.Command.environ()
@@ -61,6 +61,7 @@ func (l *Launcher) start() (*process, error) {
 	}
 	if err != nil {
 		p.close()
+		p.out.drain()
 		for range p.out.lines {
 			// Nothing was started, so nothing is written: the readers end.
 		}
@@ -86,6 +87,11 @@ func (l *Launcher) connect(p *process) error {
 		}
 		p.cmd.Stdin, p.tie = r, w
 	}
+	p.heard = true
+	if l.Log != nil {
+		p.cmd.Stdout, p.cmd.Stderr = l.Log, l.Log
+		return p.out.follow(l.Log)
+	}
 	stdout, err := p.out.pipe(Stdout, nil)
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func (l *Launcher) connect(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.cmd.Stdout, p.cmd.Stderr, p.heard = stdout, stderr, true
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	return nil
 }
 

@@ -29,18 +29,20 @@ func clean(s string, w int, ascii bool) string {
 		return s
 	}
 	var b strings.Builder
+	last := "" // the end of what is written
 	for cells := 0; s != "" && cells <= w; {
 		cluster, width := ansi.FirstGraphemeCluster(s, ansi.GraphemeWidth)
 		s = s[len(cluster):]
-		_, wc := ansi.FirstGraphemeCluster(cluster, ansi.WcWidth)
-		before := b.Len()
-		if !ascii && width > 0 && width == wc && simple(cluster) {
+		if !ascii && width > 0 && width == ansi.StringWidthWc(cluster) && simple(cluster) && separate(last, cluster) {
 			b.WriteString(cluster)
 			cells += width
+			last = cluster
 			continue
 		}
+		before := b.Len()
 		spell(&b, cluster, ascii)
 		cells += b.Len() - before // ASCII: a byte is a cell
+		last = ">"
 	}
 	return b.String()
 }
@@ -66,21 +68,29 @@ func spell(b *strings.Builder, cluster string, ascii bool) {
 	}
 }
 
-// simple reports whether a cluster is a printable character with at most
-// maxMarks marks on it.
+// simple reports whether a cluster is a printable character, alone or with
+// letters and at most maxMarks marks that belong to it.
 func simple(cluster string) bool {
+	marks := 0
 	for i, r := range cluster {
-		_, size := utf8.DecodeRuneInString(cluster[i:])
+		mark := unicode.Is(unicode.M, r)
 		switch {
-		case r == utf8.RuneError && size <= 1:
+		case !unicode.IsPrint(r), mark && !visibleMark(r):
 			return false
-		case i == 0 && !unicode.IsPrint(r):
+		case i == 0 && mark, i > 0 && !mark && !unicode.IsLetter(r):
 			return false
-		case i > 0 && (!unicode.Is(unicode.M, r) || !visibleMark(r)):
-			return false
+		case mark:
+			marks++
 		}
 	}
-	return utf8.RuneCountInString(cluster) <= 1+maxMarks
+	return marks <= maxMarks && utf8.ValidString(cluster)
+}
+
+// separate reports whether a cluster stays one of its own behind what was
+// written before it. What stood between them may have been spelt out.
+func separate(last, cluster string) bool {
+	first, _ := ansi.FirstGraphemeCluster(last+cluster, ansi.GraphemeWidth)
+	return last == "" || first == last
 }
 
 // visibleMark excludes the marks that draw nothing themselves: variation

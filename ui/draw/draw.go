@@ -168,10 +168,7 @@ func Overlay(base, top []string, x, y int) []string {
 		left += strings.Repeat(" ", x-ansi.StringWidth(left))
 		right := ""
 		if x+w < total {
-			right = ansi.TruncateLeft(under, x+w, "")
-			if ansi.StringWidth(right) > total-x-w {
-				right = ansi.TruncateLeft(under, x+w+1, "")
-			}
+			right = end(under, total, total-x-w)
 			right = strings.Repeat(" ", total-x-w-ansi.StringWidth(right)) + right
 		}
 		out[y+i] = left + reset + row + right

@@ -229,5 +229,15 @@ func Middle(s string, w int, ascii bool) string {
 		tail = "~"
 	}
 	left := (w - 1) / 2
-	return ansi.Truncate(s, left, "") + tail + ansi.TruncateLeft(s, n-(w-1-left), "")
+	return ansi.Truncate(s, left, "") + tail + end(s, n, w-1-left)
+}
+
+// end returns the last w cells of s, which has n. A wide character that would
+// be cut in two is left out.
+func end(s string, n, w int) string {
+	e := ansi.TruncateLeft(s, n-w, "")
+	if ansi.StringWidth(e) > w {
+		e = ansi.TruncateLeft(s, n-w+1, "")
+	}
+	return e
 }
