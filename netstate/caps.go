@@ -20,6 +20,8 @@ type Caps struct {
 	// to outgoing connections (ip_local_port_range); 0 if not known.
 	EphemeralFrom uint16 `json:"-"`
 	EphemeralTo   uint16 `json:"-"`
+	// Wheel tells when TIME-WAIT really ends; nil if nothing is known of it.
+	Wheel *Wheel `json:"-"`
 	// Notes say in sentences what is missing and how to get it.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -15,6 +15,7 @@ func (d *diagBackend) caps() Caps {
 		c.AllHolders = hasCapability(unix.CAP_SYS_PTRACE) && hasCapability(unix.CAP_DAC_READ_SEARCH)
 		c.Destroy = hasCapability(unix.CAP_NET_ADMIN)
 		c.EphemeralFrom, c.EphemeralTo = ephemeralRange()
+		c.Wheel = readWheel()
 		if !c.Bound {
 			c.Notes = append(c.Notes, "sockets that are bound but do not listen are not listed before Linux 6.8")
 		}

@@ -3,28 +3,52 @@ package netstate
 import "time"
 
 const (
-	// timerSlack is how long a TIME-WAIT socket can block beyond its own
-	// timer: the timer wheel fires up to one granule of 2.048 s late
-	// (measured 0.09–1.92 s at HZ=250).
-	timerSlack = 2048 * time.Millisecond
-	// timeWait is TCP_TIMEWAIT_LEN of Linux. tcp_fin_timeout does not change it.
-	timeWait = 60 * time.Second
+	// timeWaitLen is TCP_TIMEWAIT_LEN of Linux. tcp_fin_timeout does not
+	// change it.
+	timeWaitLen = 60 * time.Second
+	// worstSlack bounds how long a TIME-WAIT socket can block beyond its own
+	// timer where the kernel's HZ is not known: at HZ=100 the timer wheel is
+	// coarsest for a timer of 60 s.
+	worstSlack = 5120 * time.Millisecond
 )
 
-// ClearsOf says when a socket that was read at at stops blocking if nobody
-// does anything. Only a timer that runs in the kernel gives an end; a socket
-// that waits for its process or its peer has none.
-func ClearsOf(s *Socket, at time.Time) Clears {
+// Wheel is what is known of the kernel's timer wheel, which ends TIME-WAIT
+// late: a timer fires at the end of the slot that it falls into, and a slot of
+// a timer as long as TIME-WAIT lasts seconds (kernel/time/timer.c).
+type Wheel struct {
+	// HZ is the number of jiffies a second.
+	HZ int
+	// finTimeout is net.ipv4.tcp_fin_timeout, the length of the timer in
+	// FIN-WAIT-2.
+	finTimeout time.Duration
+
+	// The jiffies counter was jiffies when the monotonic clock showed mono,
+	// which was at at. All zero if the counter may not be read; the width of
+	// a slot is known all the same.
+	jiffies uint64
+	mono    time.Duration
+	at      time.Time
+}
+
+// Clears says when a socket that was read at at stops blocking if nobody does
+// anything. Only a timer that runs in the kernel gives an end; a socket that
+// waits for its process or its peer has none. A nil Wheel knows nothing of the
+// kernel and gives wide bounds.
+func (w *Wheel) Clears(s *Socket, at time.Time) Clears {
 	if s.Timer != TimerTimeWait {
 		return Clears{}
 	}
-	end := at.Add(s.Expires)
+	c := Clears{From: at.Add(s.Expires)}
+	c.Until = c.From.Add(worstSlack)
+	if w != nil {
+		c = w.clears(at, s.Expires, w.length(s.State))
+	}
 	if s.State == FinWait2 {
 		// If the peer's FIN arrives at the last moment, a whole TIME-WAIT
 		// follows; otherwise it ends without one.
-		return Clears{From: end, Until: end.Add(timeWait + 2*timerSlack)}
+		c.Until = c.Until.Add(timeWaitLen + worstSlack)
 	}
-	return Clears{From: end, Until: end.Add(timerSlack)}
+	return c
 }
 
 // latest combines what must all end: it is known only if every part is.
@@ -43,4 +67,52 @@ func latest(all []Blocker) Clears {
 		}
 	}
 	return last
+}
+
+// Exact reports whether the counter is known, and so the instant of an end.
+func (w *Wheel) Exact() bool { return !w.at.IsZero() }
+
+// length is the time for which a minisocket's timer was started.
+func (w *Wheel) length(s State) time.Duration {
+	if s == FinWait2 {
+		return w.finTimeout
+	}
+	return timeWaitLen
+}
+
+// slot is the width in jiffies of the slot for a timer that was started for a
+// time. A level of the wheel has 64 slots, each eight times as wide as those
+// of the level below (LVL_BITS 6, LVL_CLK_SHIFT 3).
+func (w *Wheel) slot(length time.Duration) uint64 {
+	width := uint64(1)
+	for reach := w.toJiffies(length); reach >= 63*width && width < 1<<24; width *= 8 {
+	}
+	return width
+}
+
+func (w *Wheel) toJiffies(d time.Duration) uint64 {
+	return uint64(d) * uint64(w.HZ) / uint64(time.Second)
+}
+
+func (w *Wheel) tick() time.Duration { return time.Second / time.Duration(w.HZ) }
+
+// clears says when a timer fires that was started for length and had left to
+// go at at.
+func (w *Wheel) clears(at time.Time, left, length time.Duration) Clears {
+	slot := w.slot(length)
+	from := at.Add(left)
+	if !w.Exact() {
+		return Clears{From: from, Until: from.Add(time.Duration(slot) * w.tick())}
+	}
+	// The counter steps at multiples of the tick on the monotonic clock.
+	now := w.mono + at.Sub(w.at)
+	jiffies := w.jiffies + uint64(now/w.tick()) - uint64(w.mono/w.tick())
+	expires := jiffies + w.toJiffies(left)
+	// The kernel worked out left a moment before at, perhaps one jiffy
+	// earlier; at the edge of a slot that leaves two answers.
+	fires := func(expires uint64) time.Time {
+		at := (expires/slot + 1) * slot
+		return w.at.Add(time.Duration(at-w.jiffies)*w.tick() - w.mono%w.tick())
+	}
+	return Clears{From: fires(expires - 1), Until: fires(expires)}
 }

@@ -39,12 +39,13 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 		left := v.Clears.Until.Sub(v.At)
 		add(CureWait, "wait "+Seconds(v.Clears.From.Sub(v.At)), fmt.Sprintf("berth wait %d%s --timeout %ds", port, where, int(left/time.Second)+1))
 	}
-	var lingering, stoppable, outgoing bool
+	var stoppable, outgoing bool
+	lingering := 0
 	for i := range v.Blockers {
 		b := &v.Blockers[i]
 		switch {
 		case b.Socket.Lingering():
-			lingering = true
+			lingering++
 		case b.Outbound == Yes:
 			outgoing = true
 		case len(b.Holders) > 0:
@@ -54,10 +55,10 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 	if stoppable {
 		add(CureStop, "stop "+HoldersText(v.Holders()), fmt.Sprintf("berth free %d%s", port, where))
 	}
-	if lingering && snap.Caps.Source == "sock_diag" {
-		add(CureDestroy, plural(len(v.Blockers), "destroy the socket in the kernel", "destroy the %d sockets in the kernel")+" (needs root; safe unless the same two endpoints talk again within a minute)", fmt.Sprintf("berth free %d%s --destroy", port, where))
+	if lingering > 0 && snap.Caps.Source == "sock_diag" {
+		add(CureDestroy, plural(lingering, "destroy the socket", "destroy the %d sockets")+" that only the kernel holds (root)", fmt.Sprintf("berth free %d%s --destroy", port, where))
 	}
-	if outgoing || lingering && snap.Caps.Ephemeral(port) {
+	if outgoing || lingering > 0 && snap.Caps.Ephemeral(port) {
 		add(CureReserve, "keep the system from giving this port to outgoing connections again (this does not free it now)", fmt.Sprintf("sysctl -w net.ipv4.ip_local_reserved_ports=%d", port))
 	}
 	for i := range v.Matrix {

@@ -92,7 +92,7 @@ func blockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners) (
 			Holders:  owners.Of(s),
 			Certain:  c == Yes,
 			Outbound: outbound(s, snap),
-			Clears:   ClearsOf(s, snap.At),
+			Clears:   snap.Clears(s),
 		}
 		if c == Yes {
 			certain = append(certain, b)

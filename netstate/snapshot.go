@@ -57,6 +57,9 @@ func (s *Snapshot) Port(port uint16) []Socket {
 	return s.Sockets[from:to]
 }
 
+// Clears says when one of the snapshot's sockets ends by itself.
+func (s *Snapshot) Clears(sock *Socket) Clears { return s.Caps.Wheel.Clears(sock, s.At) }
+
 // Ports yields each local port in ascending order with its sockets.
 func (s *Snapshot) Ports() iter.Seq2[uint16, []Socket] {
 	return func(yield func(uint16, []Socket) bool) {

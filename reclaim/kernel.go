@@ -44,6 +44,15 @@ var (
 	ErrSurvived = errors.New("the holder did not end")
 )
 
+// endError is one of the errors above, said of a certain process.
+type endError struct {
+	text string
+	kind error
+}
+
+func (e *endError) Error() string { return e.text }
+func (e *endError) Unwrap() error { return e.kind }
+
 // InfeasibleError says why a plan cannot free the port. Nothing was done.
 type InfeasibleError struct{ Plan Plan }
 

@@ -90,6 +90,16 @@ type Plan struct {
 // Empty reports whether there is nothing to do: the port can be bound now.
 func (p *Plan) Empty() bool { return p.Verdict.Bindable }
 
+// Clears says when one of the verdict's blockers ends by itself.
+func (p *Plan) Clears(s *netstate.Socket) netstate.Clears {
+	for i := range p.Verdict.Blockers {
+		if b := &p.Verdict.Blockers[i]; b.Socket == *s {
+			return b.Clears
+		}
+	}
+	return netstate.Clears{}
+}
+
 // Targets returns the holders that the plan signals, each once.
 func (p *Plan) Targets() []netstate.Holder {
 	var hs []netstate.Holder

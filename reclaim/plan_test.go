@@ -33,7 +33,7 @@ func listening(hs ...netstate.Holder) netstate.Blocker {
 
 func timeWait(left time.Duration) netstate.Blocker {
 	s := netstate.Socket{State: netstate.TimeWait, Local: netip.MustParseAddrPort("127.0.0.1:18789"), Remote: netip.MustParseAddrPort("127.0.0.1:50000"), Timer: netstate.TimerTimeWait, Expires: left}
-	return netstate.Blocker{Socket: s, Clears: netstate.ClearsOf(&s, at)}
+	return netstate.Blocker{Socket: s, Clears: (*netstate.Wheel)(nil).Clears(&s, at)}
 }
 
 func kinds(p Plan) []StepKind {

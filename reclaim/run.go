@@ -94,7 +94,7 @@ func (r *run) open() error {
 			r.emit(Event{Kind: EventExit, Step: i, Holder: s.Holder})
 		case errors.Is(err, ErrStale):
 			r.emit(Event{Kind: EventStale, Step: i, Holder: s.Holder, Err: err})
-			return fmt.Errorf("%d is now another program; nothing was signalled: %w", s.Holder.ID.PID, ErrStale)
+			return &endError{fmt.Sprintf("%d is now another program; nothing was signalled", s.Holder.ID.PID), ErrStale}
 		default:
 			err = fmt.Errorf("cannot take hold of %s; nothing was signalled: %w", name(s.Holder), err)
 			r.emit(Event{Kind: EventError, Step: i, Holder: s.Holder, Err: err})
@@ -154,9 +154,9 @@ func (r *run) signal(ctx context.Context, kind StepKind, from, to int) error {
 	h := r.plan.Steps[left[0]].Holder
 	r.emit(Event{Kind: EventSurvived, Step: left[0], Holder: h})
 	if kind == StepKill {
-		return fmt.Errorf("%s did not end %v after SIGKILL, so it is stuck in the kernel: %w", name(h), bound, ErrSurvived)
+		return &endError{fmt.Sprintf("%s did not end within %v of SIGKILL, so it is stuck in the kernel", name(h), bound), ErrSurvived}
 	}
-	return fmt.Errorf("%s did not end within %v of SIGTERM, and the plan has no SIGKILL: %w", name(h), bound, ErrSurvived)
+	return &endError{fmt.Sprintf("%s did not end within %v of SIGTERM, and the plan has no SIGKILL", name(h), bound), ErrSurvived}
 }
 
 // waitGone waits for the targets of the steps and returns those that are left

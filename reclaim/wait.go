@@ -66,6 +66,9 @@ func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 		case <-timer.C:
 		case <-wake:
 		}
+		if ctx.Err() != nil {
+			return ctx.Err() // both were ready, and nothing may follow a cancel
+		}
 		probe := k.TryBind(spec)
 		e := Event{At: time.Now(), Kind: EventProbe, Probe: probe, Deadline: deadline}
 		if probe.Bindable() {

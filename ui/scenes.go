@@ -105,8 +105,9 @@ func forceRestart(w, h int, look theme.Theme) Scene {
 // with three clients; a client of something else went out from the gateway's
 // port not long ago, and what it left behind is what refuses the bind after
 // the gateway has gone.
-func machine() *script {
-	start := time.Date(2026, 11, 23, 14, 2, 11, 0, time.UTC)
+func machine() *script { return machineAt(time.Date(2026, 11, 23, 14, 2, 11, 0, time.UTC)) }
+
+func machineAt(start time.Time) *script {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	s := newScript(start, GatewayInfo{
 		Spec:    netstate.BindSpec{Addr: loopback, Family: netstate.INET, Port: netstate.DefaultPort, ReuseAddr: true, UID: 1000},

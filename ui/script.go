@@ -21,7 +21,7 @@ import (
 // (reclaim.NewPlan), so a scene cannot show a sentence that the product would
 // not say. It carries the pictures of the README, the goldens and the tests.
 //
-// It has no clock: now is moved by whoever drives it.
+// It reads no clock: now is moved by whoever drives it.
 type script struct {
 	mu      sync.Mutex
 	now     time.Time
@@ -42,13 +42,13 @@ type script struct {
 	gatewayPID                  int
 	ends                        map[int]time.Time // when a signalled process ends
 
-	// sleep waits until a time, where the driver has a real one; nil if the
-	// driver looks at the times of the events itself.
+	// clock and sleep are those of a driver that has a real clock; nil if the
+	// driver moves now and looks at the times of the events itself.
+	clock func() time.Time
 	sleep func(ctx context.Context, until time.Time) error
 
 	observations chan Observation
 	plans        []PlanRequest
-	runs         []reclaim.Plan
 	launches     int
 	stops        int
 }
@@ -176,6 +176,9 @@ func (s *script) Focus(spec *netstate.BindSpec) {
 func (s *script) time() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.clock != nil {
+		return s.clock()
+	}
 	return s.now
 }
 
@@ -213,10 +216,7 @@ func (s *script) until(ctx context.Context, at time.Time) error {
 // Reclaim carries out a plan on the machine: each event has the time at which
 // it happens, which is later than now if it is yet to come.
 func (s *script) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
-	s.mu.Lock()
-	s.runs = append(s.runs, plan)
-	at := s.now.Add(10 * time.Millisecond)
-	s.mu.Unlock()
+	at := s.time().Add(10 * time.Millisecond)
 	step := 0
 	emit := func(e reclaim.Event) error {
 		if err := s.until(ctx, at); err != nil {
@@ -318,9 +318,9 @@ func (s *script) destroy(port uint16, at time.Time) int {
 // StartGateway starts the gateway on the machine and stays until it has been
 // terminated.
 func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.Event)) error {
+	at := s.time()
 	s.mu.Lock()
 	s.launches++
-	at := s.now
 	s.mu.Unlock()
 	of := s.info.Retries + 1
 	n := 1
@@ -426,11 +426,11 @@ func (s *script) stay(ctx context.Context, pid int, begin time.Time, emit func(g
 func (s *script) StopGateway(context.Context) error {
 	s.mu.Lock()
 	s.stops++
-	pid, now := s.gatewayPID, s.now
+	pid := s.gatewayPID
 	s.mu.Unlock()
 	if pid == 0 {
 		return errors.New("no gateway is running")
 	}
-	s.terminate(pid, now)
+	s.terminate(pid, s.time())
 	return nil
 }

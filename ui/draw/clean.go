@@ -86,11 +86,13 @@ func simple(cluster string) bool {
 	return marks <= maxMarks && utf8.ValidString(cluster)
 }
 
-// separate reports whether a cluster stays one of its own behind what was
-// written before it. What stood between them may have been spelt out.
+// separate reports whether a cluster stays one of its own between what was
+// written before it, since what stood between them may have been spelt out,
+// and the space or border that may follow.
 func separate(last, cluster string) bool {
-	first, _ := ansi.FirstGraphemeCluster(last+cluster, ansi.GraphemeWidth)
-	return last == "" || first == last
+	before, _ := ansi.FirstGraphemeCluster(last+cluster, ansi.GraphemeWidth)
+	itself, _ := ansi.FirstGraphemeCluster(cluster+" ", ansi.GraphemeWidth)
+	return (last == "" || before == last) && itself == cluster
 }
 
 // visibleMark excludes the marks that draw nothing themselves: variation

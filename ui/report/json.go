@@ -185,13 +185,13 @@ type Socket struct {
 	Clears
 }
 
-func newSocket(s *netstate.Socket, at time.Time) Socket {
+func newSocket(s *netstate.Socket, clears netstate.Clears, at time.Time) Socket {
 	j := Socket{
 		Addr: s.Local.Addr().String(), Port: s.Local.Port(),
 		Family: s.Family.String(), State: s.State.String(),
 		ReuseAddr: tri(s.ReuseAddr), ReusePort: tri(s.ReusePort), V6Only: tri(s.V6Only),
 		FlagsFrom: text(string(s.FlagsFrom)), RecvQ: s.RecvQ, SendQ: s.SendQ,
-		Clears: newClears(netstate.ClearsOf(s, at), at),
+		Clears: newClears(clears, at),
 	}
 	if s.Remote.IsValid() {
 		remote := s.Remote.String()

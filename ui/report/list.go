@@ -64,11 +64,11 @@ func NewList(l *Listing) List {
 			Bind: newBind(p.Verdict.Spec), Bindable: bindable(&p.Verdict),
 			Reason: reason(&p.Verdict), Evidence: string(p.Verdict.Evidence),
 			Holders: newHolders(l.Owners.OfAll(p.Sockets)),
-			Clears:  newClears(longest(p.Sockets, l.At), l.At), Sockets: []ListSocket{},
+			Clears:  newClears(l.longest(p.Sockets), l.At), Sockets: []ListSocket{},
 		}
 		for k := range p.Sockets {
 			s := &p.Sockets[k]
-			js := ListSocket{Socket: newSocket(s, l.At), PIDs: []int{}}
+			js := ListSocket{Socket: newSocket(s, l.Caps.Wheel.Clears(s, l.At), l.At), PIDs: []int{}}
 			for _, h := range l.Owners.Of(s) {
 				js.PIDs = append(js.PIDs, h.ID.PID)
 			}
@@ -107,7 +107,7 @@ func (t *Text) ListPlain(l *Listing) error {
 		if hs := l.Owners.OfAll(p.Sockets); len(hs) > 0 {
 			s += ", by " + t.names(hs)
 		}
-		if c := longest(p.Sockets, l.At); c.Known() {
+		if c := l.longest(p.Sockets); c.Known() {
 			s += ", the longest TIME-WAIT has " + t.left(c, l.At)
 		}
 		t.line("%s. %s", s, l.At.Local().Format(time.TimeOnly))
@@ -143,7 +143,7 @@ func (t *Text) row(p *Port, l *Listing) []string {
 		}
 	}
 	long := "-"
-	if c := longest(p.Sockets, l.At); c.Known() {
+	if c := l.longest(p.Sockets); c.Known() {
 		long = netstate.Seconds(c.From.Sub(l.At))
 	}
 	holder := t.names(l.Owners.OfAll(p.Sockets))
@@ -186,13 +186,13 @@ func number(n int) string {
 }
 
 // longest is the last end that is known of the TIME-WAIT sockets.
-func longest(sockets []netstate.Socket, at time.Time) netstate.Clears {
+func (l *Listing) longest(sockets []netstate.Socket) netstate.Clears {
 	var last netstate.Clears
 	for i := range sockets {
 		if sockets[i].State != netstate.TimeWait {
 			continue
 		}
-		if c := netstate.ClearsOf(&sockets[i], at); c.Until.After(last.Until) {
+		if c := l.Caps.Wheel.Clears(&sockets[i], l.At); c.Until.After(last.Until) {
 			last = c
 		}
 	}

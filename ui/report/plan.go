@@ -61,7 +61,7 @@ func NewPlan(p *reclaim.Plan) Plan {
 			js.Holder = &h
 		}
 		for i := range s.Sockets {
-			js.Sockets = append(js.Sockets, newSocket(&s.Sockets[i], at))
+			js.Sockets = append(js.Sockets, newSocket(&s.Sockets[i], p.Clears(&s.Sockets[i]), at))
 		}
 		j.Steps = append(j.Steps, js)
 	}

@@ -100,7 +100,7 @@ func lingering() netstate.Verdict {
 		ReuseAddr: netstate.No, ReusePort: netstate.No, FlagsFrom: netstate.FlagsBPF,
 		Timer: netstate.TimerTimeWait, Expires: 57210 * time.Millisecond, Cookie: 5,
 	}
-	clears := netstate.ClearsOf(&s, at)
+	clears := (*netstate.Wheel)(nil).Clears(&s, at)
 	return netstate.Verdict{
 		At: at, Spec: spec("127.0.0.1", 18789), Errno: "EADDRINUSE", Evidence: netstate.EvidenceBind, Reason: netstate.ReasonLingering,
 		Summary:  "127.0.0.1:18789 cannot be bound: a TIME-WAIT socket blocks it for 57.2 s more.",

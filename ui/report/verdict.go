@@ -77,7 +77,7 @@ func newBlockers(blockers []netstate.Blocker, at time.Time) []Blocker {
 	for i := range blockers {
 		b := &blockers[i]
 		out = append(out, Blocker{
-			Socket: newSocket(&b.Socket, at), Certain: b.Certain,
+			Socket: newSocket(&b.Socket, b.Clears, at), Certain: b.Certain,
 			Outbound: tri(b.Outbound), Holders: newHolders(b.Holders),
 		})
 	}
