@@ -175,7 +175,7 @@ func mustPlan(st *stage) reclaim.Plan {
 }
 
 // dense are the screens that are drawn at nearly every size, once.
-var dense = map[string]bool{"overview": true, "port": true, "dialog": true}
+var dense = map[string]bool{"overview": true, "port": true}
 
 // TestEverySize draws every screen of a hostile machine at every size.
 func TestEverySize(t *testing.T) {

@@ -171,8 +171,9 @@ func TestWhyJSON(t *testing.T) {
 			}
 			holders := b["holders"].([]any)
 			if tt.pid == nil {
+				// The timer wheel frees the socket up to a slot after the 60 s.
 				ms, ok := b["clears_in_ms"].(float64)
-				if len(holders) != 0 || !ok || ms < 30_000 || ms > 60_000 {
+				if len(holders) != 0 || !ok || ms < 30_000 || ms > 65_120 {
 					t.Errorf("a TIME-WAIT socket has holders %v and clears in %v", holders, b["clears_in_ms"])
 				}
 				return
