@@ -9,6 +9,7 @@ import (
 )
 
 // countingReader returns an empty snapshot that carries its number in Caps.
+// The first reading fails with err, if that is set.
 type countingReader struct {
 	n   int
 	err error
@@ -16,7 +17,7 @@ type countingReader struct {
 
 func (c *countingReader) Read(context.Context) (*Snapshot, error) {
 	c.n++
-	if c.err != nil {
+	if c.err != nil && c.n == 1 {
 		return nil, c.err
 	}
 	return NewSnapshot(time.Now(), nil, Caps{EphemeralFrom: uint16(c.n)}), nil
@@ -25,8 +26,7 @@ func (c *countingReader) Read(context.Context) (*Snapshot, error) {
 func TestWatchKeepsOnlyTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &countingReader{}
-		updates := Watch(ctx, r, time.Second, nil)
+		updates := Watch(ctx, &countingReader{}, time.Second, nil)
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
 		// Eleven readings were made, at once and each second, and nobody
@@ -66,12 +66,10 @@ func TestWatchReportsErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		refused := errors.New("netlink was refused")
-		r := &countingReader{err: refused}
-		updates := Watch(ctx, r, time.Second, nil)
+		updates := Watch(ctx, &countingReader{err: refused}, time.Second, nil)
 		if u := <-updates; !errors.Is(u.Err, refused) || u.Snapshot != nil {
 			t.Errorf("got %+v", u)
 		}
-		r.err = nil
 		if u := <-updates; u.Err != nil || u.Snapshot == nil {
 			t.Errorf("it did not recover: %+v", u)
 		}

@@ -172,9 +172,12 @@ func (m *Model) note() []draw.Span {
 	case m.hiddenHolders() > 0:
 		text := fmt.Sprintf("holders of %s are hidden", count(m.hiddenHolders(), "socket", "sockets"))
 		hint := ""
-		if notes := m.shown.Snapshot.Caps.Notes; len(notes) > 0 {
-			hint = notes[0]
-		} else if m.width >= 80 {
+		switch caps := &m.shown.Snapshot.Caps; {
+		case len(caps.Notes) > 0:
+			hint = caps.Notes[0]
+		case caps.AllHolders:
+			hint = "the kernel itself or another container has them"
+		case m.width >= 80:
 			hint = "run as root to see them"
 		}
 		spans := []draw.Span{{Style: th.Warn, Text: th.Sym.Warn + " "}, {Text: text}}
@@ -334,7 +337,7 @@ func (j *job) status(m *Model) string {
 	}
 	for i := range j.steps {
 		if s := &j.steps[i]; s.state == stepRunning {
-			return fmt.Sprintf("%s %s, %.1f s", m.th.Sym.Running, s.Text, max(0, m.at().Sub(j.started).Seconds()))
+			return fmt.Sprintf("%s %s, %.1f s", m.th.Sym.Running, s.Text, max(0, m.at().Sub(j.since(m.at())).Seconds()))
 		}
 	}
 	return j.title()

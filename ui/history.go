@@ -67,6 +67,23 @@ func (t *track) when(at time.Time) (s sample, ok bool) {
 	return s, false
 }
 
+// during returns the samples that held at some time between two times, the
+// one that held at the first included.
+func (t *track) during(from, to time.Time) []sample {
+	if t == nil {
+		return nil
+	}
+	last := len(t.samples)
+	for last > 0 && t.samples[last-1].at.After(to) {
+		last--
+	}
+	first := last
+	for first > 0 && t.samples[first-1].at.After(from) {
+		first--
+	}
+	return t.samples[max(first-1, 0):last]
+}
+
 // history is the recent past of the ports that are shown.
 type history struct {
 	tracks map[uint16]*track

@@ -59,7 +59,7 @@ type job struct {
 
 	steps          []jobStep
 	events         []jobEvent
-	started, ended time.Time
+	started, ended time.Time // started is the time of the first event
 
 	probes   []bool    // the newest binds, oldest first
 	probed   int       // how many there were
@@ -76,8 +76,8 @@ type job struct {
 // keepProbes is how many marks of probes are kept for the screen.
 const keepProbes = 64
 
-func newJob(id int, plan reclaim.Plan, restart bool, now time.Time) *job {
-	j := &job{id: id, plan: plan, restart: restart, started: now}
+func newJob(id int, plan reclaim.Plan, restart bool) *job {
+	j := &job{id: id, plan: plan, restart: restart}
 	for _, s := range plan.Steps {
 		j.steps = append(j.steps, jobStep{Step: s})
 	}
@@ -106,6 +106,9 @@ func (j *job) build(m *Model) {
 }
 
 func (j *job) log(at time.Time, kind string, bad bool, text string) {
+	if j.started.IsZero() {
+		j.started = at
+	}
 	j.events = append(j.events, jobEvent{at: at, kind: kind, text: text, bad: bad})
 }
 
@@ -270,6 +273,9 @@ func orElse(v, other *netstate.Verdict) *netstate.Verdict {
 // finish ends the job.
 func (j *job) finish(p phase, at time.Time, err error) {
 	j.phase, j.ended, j.err = p, at, err
+	if j.started.IsZero() {
+		j.started = at
+	}
 	for i := range j.steps {
 		if s := &j.steps[i]; p != phaseDone && s.state == stepRunning {
 			s.state = stepFailed
@@ -340,6 +346,15 @@ func (j *job) done() string {
 	return fmt.Sprintf("%s and cannot be taken back", count(j.signals, "signal was sent", "signals were sent"))
 }
 
+// since returns when the job began; a key carries no time, so until its first
+// event that is now.
+func (j *job) since(now time.Time) time.Time {
+	if j.started.IsZero() {
+		return now
+	}
+	return j.started
+}
+
 // brokenOff is done for one who quits.
 func (j *job) brokenOff() string {
 	return fmt.Sprintf("stopped waiting for %s: %s", j.plan.Spec, j.done())
@@ -384,7 +399,7 @@ func (m *Model) runEnded(msg runDoneMsg) {
 
 // begin carries out a plan that was confirmed.
 func (m *Model) begin(plan reclaim.Plan, restart bool) {
-	m.job = newJob(m.newID(), plan, restart, m.now)
+	m.job = newJob(m.newID(), plan, restart)
 	m.page, m.pausedAt = onRun, time.Time{}
 	m.show()
 	if plan.Empty() && restart {

@@ -97,7 +97,7 @@ func (j *job) stepsBox(m *Model, rows []string, w, h int) []string {
 		box.Style = th.Warn
 		box.Right = []draw.Span{{Style: th.Warn, Text: "stopped by you"}}
 	default:
-		box.Right = []draw.Span{{Style: th.Strong, Text: fmt.Sprintf("%.1f s", max(0, m.at().Sub(j.started).Seconds()))}}
+		box.Right = []draw.Span{{Style: th.Strong, Text: fmt.Sprintf("%.1f s", max(0, m.at().Sub(j.since(m.at())).Seconds()))}}
 	}
 	if room := h - 2; len(rows) > room && room > 0 {
 		// What is going on now is nearer to the end than to the beginning.
@@ -289,12 +289,12 @@ func (j *job) portBox(m *Model, w, h int) []string {
 	box := th.Box(title...)
 	// The window doubles when it is full, so that the picture grows to the
 	// right and is redrawn at another scale only now and then.
-	total := 6 * time.Second
-	for total < m.at().Sub(j.started)+time.Second && total < 96*time.Second {
+	total, start := 6*time.Second, j.since(m.at())
+	for total < m.at().Sub(start)+time.Second && total < 96*time.Second {
 		total *= 2
 	}
 	cols := max(min(in-2-stripLabel-stripValue, 72), 4)
-	s := strip{track: m.past.of(j.port()), from: j.started.Add(-time.Second), step: total / time.Duration(cols), cols: cols, now: m.at(), zero: j.started}
+	s := strip{track: m.past.of(j.port()), from: start.Add(-time.Second), step: total / time.Duration(cols), cols: cols, now: m.at(), zero: start}
 	if over := m.at().Sub(s.from) - total; over > 0 {
 		s.from = s.from.Add(over)
 	}

@@ -163,6 +163,6 @@ func machineAt(start time.Time) *script {
 	for i := range 31 {
 		s.add(netstate.Established, 0, netip.AddrPortFrom(netip.MustParseAddr("10.0.0.7"), uint16(40002+12*i)).String(), "140.82.121.4:443").Inode = uint64(90000 + i)
 	}
-	s.hidden = 2
+	s.hidden, s.caps.AllHolders = 2, false
 	return s
 }

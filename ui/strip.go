@@ -39,7 +39,10 @@ func lately(t *track, now time.Time, total time.Duration, cols int) strip {
 	return strip{track: t, from: from, step: step, cols: cols, now: now, zero: from.Add(total)}
 }
 
-// at returns what the port looked like at the end of a column.
+// at returns what a column shows. What lasted less than a column must not fall
+// between two of them: a restart in 40 ms is the very thing to be seen. So a
+// column shows the fewest listeners and the most of the others that there were
+// in it, and a bind that succeeded for a moment.
 func (s strip) at(col int) (sample, bool) {
 	begin := s.from.Add(time.Duration(col) * s.step)
 	if begin.After(s.now) {
@@ -49,7 +52,26 @@ func (s strip) at(col int) (sample, bool) {
 	if end.After(s.now) {
 		end = s.now
 	}
-	return s.track.when(end)
+	all := s.track.during(begin, end)
+	if len(all) == 0 {
+		return sample{}, false
+	}
+	p := all[len(all)-1]
+	if p.gap {
+		return p, false
+	}
+	for _, o := range all[:len(all)-1] {
+		if o.gap {
+			continue
+		}
+		p.listen = min(p.listen, o.listen)
+		p.estab = max(p.estab, o.estab)
+		p.wait = max(p.wait, o.wait)
+		if o.bind == netstate.Yes {
+			p.bind = netstate.Yes
+		}
+	}
+	return p, true
 }
 
 // rows draws the strip in w cells.

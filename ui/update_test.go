@@ -242,7 +242,7 @@ func TestEventsAreKept(t *testing.T) {
 		{Kind: reclaim.StepKill, Holder: netstate.Holder{ID: netstate.ProcessID{PID: 7}}, AtMost: 2 * time.Second},
 		{Kind: reclaim.StepKill, Holder: netstate.Holder{ID: netstate.ProcessID{PID: 8}}, AtMost: 2 * time.Second},
 		{Kind: reclaim.StepDestroy}, {Kind: reclaim.StepWait, AtMost: 3 * time.Second},
-	}}, false, time.Time{})
+	}}, false)
 	at := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
 	h := func(i int) netstate.Holder { return j.plan.Steps[i].Holder }
 	states := func() (s string) {
