@@ -54,6 +54,8 @@ func age(d time.Duration) string {
 // short prints a bound or a duration of an event: "500 ms", "3.0 s", "2 m".
 func short(d time.Duration) string {
 	switch {
+	case 0 < d && d < time.Millisecond:
+		return "< 1 ms"
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < time.Minute:

@@ -160,6 +160,8 @@ func (m *Model) note() []draw.Span {
 		return spans
 	case m.notice != "":
 		return []draw.Span{{Style: th.Strong, Text: th.Sym.Running + " "}, {Text: m.notice}}
+	case m.ended:
+		return []draw.Span{{Style: th.Warn, Text: th.Sym.Warn + " "}, {Text: "reading has ended: what you see is no longer updated"}}
 	case m.obs.Err != nil:
 		spans := []draw.Span{{Style: th.Refused, Text: th.Sym.Refused + " " + m.obs.Err.Error()}}
 		if m.shown.Snapshot != nil {

@@ -191,9 +191,19 @@ var stateCases = map[string]func(*testing.T) *stage{
 		st.press("x", "j")
 		return st
 	},
+	"dialog-planning": func(t *testing.T) *stage {
+		st := mono("overview", 80, 24)
+		st.m.handle(keyMsg("r")) // the engine does not answer
+		id := st.m.dialog.id
+		if st.sees("looking at") {
+			t.Error("says that it is planning before that takes long")
+		}
+		st.m.handle(slowMsg{at: st.now, id: id})
+		return st
+	},
 	"dialog-typed": func(*testing.T) *stage {
 		st := newStage(postgresAsRoot(), opts(), 80, 24)
-		st.select_(5432)
+		st.choose(5432)
 		st.press("r")
 		st.advance(grace)
 		st.press("p", "o", "s", "t")
@@ -201,7 +211,7 @@ var stateCases = map[string]func(*testing.T) *stage{
 	},
 	"dialog-infeasible": func(*testing.T) *stage {
 		st := mono("overview", 80, 24)
-		st.select_(5432)
+		st.choose(5432)
 		st.press("r")
 		st.advance(grace)
 		return st
@@ -299,8 +309,8 @@ func silent(w, h int) *stage {
 	return st
 }
 
-// select_ moves the cursor to a port by keys.
-func (st *stage) select_(port uint16) {
+// choose moves the cursor to a port by keys.
+func (st *stage) choose(port uint16) {
 	st.press("g")
 	for range st.m.ports.rows {
 		if r := st.m.ports.row(); r != nil && r.port == port {

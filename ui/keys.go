@@ -17,6 +17,7 @@ const (
 	actOpen
 	actBack
 	actPane
+	actTab
 	actPorts
 	actGateway
 	actReclaim
@@ -82,6 +83,7 @@ var table = []binding{
 	{act: actSort, keys: []string{"s"}, show: "s", help: "next sort order", foot: "sort", on: onPorts, group: groupLook},
 	{act: actAll, keys: []string{"A"}, show: "A", help: "also clients' ephemeral ports", foot: "all", on: onPorts, group: groupLook},
 	{act: actPane, keys: []string{"tab", "shift+tab"}, show: "tab", help: "next pane", foot: "pane", on: onPort, group: groupMove},
+	{act: actTab, keys: []string{"tab", "shift+tab"}, show: "tab", help: "the other tab", on: onPorts | onGateway, group: groupMove},
 	{act: actPause, keys: []string{"p"}, show: "p", help: "pause the screen", foot: "pause", on: everywhere, group: groupLook},
 
 	{act: actUp, keys: []string{"up", "k"}, show: "↑ k", help: "up", on: everywhere, group: groupMove},

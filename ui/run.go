@@ -10,7 +10,7 @@ import (
 
 // framesPerSecond bounds how often the terminal is written. Nothing here
 // moves more than ten times a second; the rest is for the answer to a key.
-const framesPerSecond = 30
+const framesPerSecond = 20
 
 // Run runs the program on a terminal until the user quits, and returns what
 // to tell then (Model.Farewell). The terminal is restored however it ends:

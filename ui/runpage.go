@@ -293,7 +293,7 @@ func (j *job) portBox(m *Model, w, h int) []string {
 	for total < m.at().Sub(start)+time.Second && total < 96*time.Second {
 		total *= 2
 	}
-	cols := max(min(in-2-stripLabel-stripValue, 72), 4)
+	cols := max(in-2-stripLabel-stripValue, 4)
 	s := strip{track: m.past.of(j.port()), from: start.Add(-time.Second), step: total / time.Duration(cols), cols: cols, now: m.at(), zero: start}
 	if over := m.at().Sub(s.from) - total; over > 0 {
 		s.from = s.from.Add(over)
