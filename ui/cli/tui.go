@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -165,21 +164,11 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, fs *pflag.Fla
 	return e, opts, err
 }
 
-// ownSignals is the time in which bubbletea may take a signal by itself before
-// it is ended by its context. Ended at once, it can wait forever for its own
-// signal handler to get rid of the signal (bubbletea v1.3.10, handleSignals);
-// never ended, it misses SIGHUP, and what came before its handler was there.
-const ownSignals = 300 * time.Millisecond
-
 // show runs the interface on the engine, ends both, and says what goes on.
 func (a *app) show(ctx context.Context, e *engine, opts ui.Options) error {
 	startEngine(ctx, e)
 	defer e.close()
-	program, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(ownSignals, end) })
-	defer stop()
-	farewell, err := ui.Run(program, e, opts, a.In, a.Out)
+	farewell, err := ui.Run(ctx, e, opts, a.In, a.Out)
 	for line := range strings.Lines(farewell) {
 		fmt.Fprintln(a.Out, a.text(a.Out).Clean(strings.TrimSuffix(line, "\n")))
 	}
