@@ -48,7 +48,8 @@ func Main(ctx context.Context, args []string, std IO) int {
 	// Until the flags are read, the environment decides how errors look.
 	a.look, _ = theme.Choose(theme.Wish{}, a.getenv)
 	root := a.root()
-	root.SetArgs(args)
+	// A nil slice would make cobra read the arguments of the process.
+	root.SetArgs(append([]string{}, args...))
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
