@@ -26,7 +26,10 @@ func cures(v *Verdict, snap *Snapshot) []Cure {
 		return cs
 	}
 	where := specFlags(v.Spec)
-	if (v.Reason == ReasonUnknown || hidden(v)) && !snap.Caps.AllHolders {
+	switch hides := v.Reason == ReasonUnknown || hidden(v); {
+	case hides && !snap.Caps.Inodes && snap.Caps.Source == "sock_diag":
+		add(CurePrivilege, "mount /proc, without which no socket can be matched to a process", "mount -t proc proc /proc")
+	case hides && !snap.Caps.AllHolders:
 		add(CurePrivilege, "ask again as root, who sees the holders of all sockets", fmt.Sprintf("sudo berth why %d%s", port, where))
 	}
 	if v.Reason == ReasonUnknown {

@@ -19,7 +19,7 @@ func Explain(spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) Verdic
 // explain takes the port's sockets apart from the snapshot, since their
 // options may have been filled in after it was taken.
 func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owners *Owners) Verdict {
-	v := Verdict{At: snap.At, Spec: spec, Evidence: EvidenceRules, Counts: countStates(sockets)}
+	v := Verdict{At: snap.At, Spec: spec, Evidence: EvidenceRules, Counts: countStates(sockets), Caps: snap.Caps}
 	certain, possible := blockers(spec, snap, sockets, owners)
 
 	if probe == nil {

@@ -106,6 +106,8 @@ type Verdict struct {
 	Matrix []Cell
 	// Counts of the port's sockets by state, whatever the address.
 	Counts map[State]int
+	// Caps says what the evidence could show at all.
+	Caps Caps
 	// Note says what else is worth knowing, such as a disagreement between
 	// the bind and the rules.
 	Note string

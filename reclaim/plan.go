@@ -151,7 +151,10 @@ func (p *Plan) addHolders(self Self) {
 		}
 		if len(b.Holders) == 0 {
 			help := "run berth as root"
-			if self.UID == 0 {
+			switch {
+			case p.Verdict.Caps.Source != "" && !p.Verdict.Caps.Inodes:
+				help = "its process cannot be found here, perhaps because /proc is not mounted"
+			case self.UID == 0:
 				help = "it runs in another container or has more privileges than this root"
 			}
 			p.refuse(netstate.Holder{}, fmt.Sprintf("a process that this user may not see holds %s (%s): %s", b.Socket.Local, b.Socket.State, help))
