@@ -24,9 +24,9 @@ type launch struct {
 	readyTimeout time.Duration
 }
 
-// readyTimeout is long enough for OpenClaw on a busy machine, which takes up
+// readyTimeout leaves OpenClaw room on a busy machine, where it takes up
 // to 19 s from exec to LISTEN.
-const readyTimeout = 30 * time.Second
+const readyTimeout = time.Minute
 
 func (l *launch) register(fs *pflag.FlagSet) {
 	l.retry = gatewaylaunch.DefaultRetry()
