@@ -20,6 +20,10 @@ func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
 	asked := 0
 	for i := range sockets {
 		s := &sockets[i]
+		if f, ok := d.remembered[spec.Port][s.Cookie]; ok && minisocket(s) {
+			setFlags(s, f)
+			continue
+		}
 		if s.State != Listen && s.State != Bound {
 			if asked == maxAsked || Conflict(spec, s) != Unknown {
 				continue
@@ -34,6 +38,28 @@ func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
 	}
 	if slices.ContainsFunc(sockets, func(s Socket) bool { return Conflict(spec, &s) == Unknown }) {
 		d.iterate(sockets)
+	}
+	d.remember(spec.Port, sockets)
+}
+
+// remember keeps the options of a port's minisockets: nobody can change them
+// any more, so that somebody who watches a countdown reads them once.
+func (d *diagBackend) remember(port uint16, sockets []Socket) {
+	delete(d.remembered, port)
+	for i := range sockets {
+		s := &sockets[i]
+		if s.FlagsFrom != FlagsBPF || !minisocket(s) {
+			continue
+		}
+		if d.remembered == nil {
+			d.remembered = map[uint16]map[uint64]sockflags.Flags{}
+		}
+		if d.remembered[port] == nil {
+			d.remembered[port] = map[uint64]sockflags.Flags{}
+		}
+		d.remembered[port][s.Cookie] = sockflags.Flags{
+			Cookie: s.Cookie, ReuseAddr: s.ReuseAddr == Yes, ReusePort: s.ReusePort == Yes, V6Only: s.V6Only == Yes,
+		}
 	}
 }
 
@@ -60,15 +86,17 @@ func (d *diagBackend) iterate(sockets []Socket) {
 	}
 	// An error here leaves the rest unknown, which is what is known then.
 	_ = d.iter.Read(func(f sockflags.Flags) {
-		s := byCookie[f.Cookie]
-		if s == nil {
-			return
-		}
-		s.ReuseAddr, s.ReusePort, s.FlagsFrom = TriOf(f.ReuseAddr), TriOf(f.ReusePort), FlagsBPF
-		if s.Family == INET6 {
-			s.V6Only = TriOf(f.V6Only)
+		if s := byCookie[f.Cookie]; s != nil {
+			setFlags(s, f)
 		}
 	})
+}
+
+func setFlags(s *Socket, f sockflags.Flags) {
+	s.ReuseAddr, s.ReusePort, s.FlagsFrom = TriOf(f.ReuseAddr), TriOf(f.ReusePort), FlagsBPF
+	if s.Family == INET6 {
+		s.V6Only = TriOf(f.V6Only)
+	}
 }
 
 // readFlags reports whether it learnt the options of s from holder h.

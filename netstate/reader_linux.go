@@ -57,6 +57,8 @@ type diagBackend struct {
 	// and where it is not permitted.
 	iter      *sockflags.Reader
 	iterTried bool
+	// remembered are options by port and cookie that cannot change any more.
+	remembered map[uint16]map[uint64]sockflags.Flags
 }
 
 func (d *diagBackend) close() error {
