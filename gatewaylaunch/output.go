@@ -25,9 +25,13 @@ type outputLine struct {
 	text   string
 }
 
-// followEvery is how often a file that the gateway writes by itself is looked
-// at. A file tells nobody that it has grown, and a person reads no faster.
-const followEvery = 50 * time.Millisecond
+// A file tells nobody that it has grown, so one that the gateway writes by
+// itself is looked at: often while it grows, since somebody may be reading
+// along, and less and less often while it does not.
+const (
+	followSoon = 50 * time.Millisecond
+	followLate = 400 * time.Millisecond
+)
 
 // outputs reads the gateway's output through pipes of its own, or from the
 // file that it writes. The pipes of package exec would keep Wait waiting for
@@ -67,8 +71,9 @@ func (o *outputs) tail(f *os.File) {
 	defer f.Close()
 	split := splitter{emit: func(s string) { o.lines <- outputLine{Both, s} }}
 	defer split.end()
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
+	pace := followSoon
+	timer := time.NewTimer(pace)
+	defer timer.Stop()
 	buf := make([]byte, 32<<10)
 	for {
 		ended := false
@@ -81,13 +86,16 @@ func (o *outputs) tail(f *os.File) {
 		split.write(buf[:n])
 		switch {
 		case n > 0 && (!ended || o.draining()):
+			pace = followSoon
 			continue
 		case n > 0 || ended || err != nil && err != io.EOF:
 			return
 		}
+		timer.Reset(pace)
 		select {
 		case <-o.ended:
-		case <-tick.C:
+		case <-timer.C:
+			pace = min(2*pace, followLate)
 		}
 	}
 }
