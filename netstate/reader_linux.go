@@ -119,9 +119,9 @@ func fromRecord(r *sockdiag.Record) Socket {
 		// in CLOSE with a port is a bound one: never listened, or shut down.
 		s.State = Bound
 	}
-	// A socket without an inode has no owner whose uid could be told: the
-	// kernel writes 0, which is not root.
-	if r.Inode != 0 {
+	// For a socket without an inode the kernel may write 0 for want of an
+	// owner, which is not root; a number other than 0 is its creator's.
+	if r.Inode != 0 || r.UID != 0 {
 		s.UID, s.UIDKnown = r.UID, true
 	}
 	return s

@@ -159,7 +159,8 @@ func (s *scene) wrongFlags(v *netstate.Verdict) []netstate.Socket {
 		if !ok || b.Socket.FlagsFrom == netstate.FlagsUnknown {
 			continue
 		}
-		if b.Socket.ReuseAddr != netstate.TriOf(t.reuseAddr) || b.Socket.ReusePort != netstate.TriOf(t.reusePort) ||
+		if b.Socket.UIDKnown && b.Socket.UID != t.uid && b.Socket.State != netstate.TimeWait ||
+			b.Socket.ReuseAddr != netstate.TriOf(t.reuseAddr) || b.Socket.ReusePort != netstate.TriOf(t.reusePort) ||
 			b.Socket.Family == netstate.INET6 && b.Socket.V6Only != netstate.TriOf(t.v6only) {
 			wrong = append(wrong, b.Socket)
 		}
