@@ -21,7 +21,8 @@ type BindSpec struct {
 	ReuseAddr, ReusePort, V6Only bool
 	// Device is the interface to bind to (SO_BINDTODEVICE) or 0.
 	Device uint32
-	// UID is the user that the server runs as; it matters to SO_REUSEPORT.
+	// UID is the user that the server runs as: who may share a port by
+	// SO_REUSEPORT and who may bind a low one hangs on it.
 	UID uint32
 }
 
@@ -44,8 +45,19 @@ func NewBindSpec(addr netip.Addr, port uint16) BindSpec {
 // AddrPort returns the address as one value.
 func (b BindSpec) AddrPort() netip.AddrPort { return netip.AddrPortFrom(b.Addr, b.Port) }
 
-// String returns "127.0.0.1:18789".
-func (b BindSpec) String() string { return b.AddrPort().String() }
+// Host returns the address as the server writes it: an IPv4 address that an
+// AF_INET6 socket is bound to is "::ffff:127.0.0.1".
+func (b BindSpec) Host() string { return b.written().String() }
+
+// String returns "127.0.0.1:18789", "[::1]:18789" or "[::ffff:127.0.0.1]:18789".
+func (b BindSpec) String() string { return netip.AddrPortFrom(b.written(), b.Port).String() }
+
+func (b BindSpec) written() netip.Addr {
+	if b.Family == INET6 && b.Addr.Is4() {
+		return netip.AddrFrom16(b.Addr.As16())
+	}
+	return b.Addr
+}
 
 // HostError says that a host cannot be bound here. The hint tells what can.
 type HostError struct {

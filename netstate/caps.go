@@ -20,6 +20,9 @@ type Caps struct {
 	// to outgoing connections (ip_local_port_range); 0 if not known.
 	EphemeralFrom uint16 `json:"-"`
 	EphemeralTo   uint16 `json:"-"`
+	// IPv6 tells whether the machine has the address ::1. Where IPv6 is turned
+	// off, as in many containers, a bind to it is refused.
+	IPv6 Tri `json:"-"`
 	// Wheel tells when TIME-WAIT really ends; nil if nothing is known of it.
 	Wheel *Wheel `json:"-"`
 	// Notes say in sentences what is missing and how to get it.

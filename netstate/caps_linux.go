@@ -1,6 +1,7 @@
 package netstate
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -15,6 +16,7 @@ func (d *diagBackend) caps() Caps {
 		c.AllHolders = hasCapability(unix.CAP_SYS_PTRACE) && hasCapability(unix.CAP_DAC_READ_SEARCH)
 		c.Destroy = hasCapability(unix.CAP_NET_ADMIN)
 		c.EphemeralFrom, c.EphemeralTo = ephemeralRange()
+		c.IPv6 = loopbackIPv6()
 		c.Wheel = readWheel()
 		if !c.Bound {
 			c.Notes = append(c.Notes, "sockets that are bound but do not listen are not listed before Linux 6.8")
@@ -42,6 +44,21 @@ func ephemeralRange() (from, to uint16) {
 		return 0, 0
 	}
 	return from, to
+}
+
+// loopbackIPv6 looks for ::1 among the addresses of this network namespace. A
+// kernel without IPv6 has no such list.
+func loopbackIPv6() Tri {
+	b, err := os.ReadFile("/proc/self/net/if_inet6")
+	switch {
+	case err == nil:
+		return TriOf(strings.Contains(string(b), strings.Repeat("0", 31)+"1 "))
+	case errors.Is(err, os.ErrNotExist):
+		if _, err := os.Stat("/proc/self/net/tcp"); err == nil {
+			return No
+		}
+	}
+	return Unknown
 }
 
 // hasCapability reports whether this process has an effective capability.

@@ -31,7 +31,7 @@ func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owne
 	v.Clears = latest(v.Blockers)
 	v.Matrix = matrix(spec, sockets)
 	v.Summary = summarize(&v)
-	v.Cures = cures(&v, snap)
+	v.Cures = cures(&v, snap, sockets)
 	return v
 }
 
@@ -205,11 +205,7 @@ func matrix(spec BindSpec, sockets []Socket) []Cell {
 					b.Family = INET6
 				}
 			}
-			free := Yes
-			for j := range sockets {
-				free = and(free, not(Conflict(b, &sockets[j])))
-			}
-			cells = append(cells, Cell{Spec: b, Bindable: free})
+			cells = append(cells, Cell{Spec: b, Bindable: free(b, sockets)})
 		}
 	}
 	return cells

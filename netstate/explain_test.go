@@ -132,6 +132,28 @@ var scenes = []scene{
 		cures:   []CureAction{CureReuseAddr, CureWait, CureDestroy, CureHost},
 	},
 	{
+		name: "a listener over a TIME-WAIT that outlasts it", err: syscall.EADDRINUSE,
+		sockets: []Socket{
+			tcp(Listen, "127.0.0.1:18789", "", plainSocket),
+			tcp(TimeWait, "127.0.0.1:18789", "127.0.0.1:50000", ownerless, plainSocket, left(57*time.Second)),
+		},
+		holders: map[uint64][]Holder{7: {node}},
+		reason:  ReasonHeld, blockers: 2,
+		summary: "127.0.0.1:18789 cannot be bound: node (pid 4211, alice) listens on 127.0.0.1:18789.",
+		cures:   []CureAction{CureDestroy, CureHost},
+	},
+	{
+		name: "a listener over a TIME-WAIT that is nearly over", err: syscall.EADDRINUSE,
+		sockets: []Socket{
+			tcp(Listen, "127.0.0.1:18789", "", plainSocket),
+			tcp(TimeWait, "127.0.0.1:18789", "127.0.0.1:50000", ownerless, plainSocket, left(time.Second)),
+		},
+		holders: map[uint64][]Holder{7: {node}},
+		reason:  ReasonHeld, blockers: 2,
+		summary: "127.0.0.1:18789 cannot be bound: node (pid 4211, alice) listens on 127.0.0.1:18789.",
+		cures:   []CureAction{CureStop, CureDestroy, CureHost},
+	},
+	{
 		name:     "TIME-WAIT that does not matter",
 		sockets:  []Socket{tcp(TimeWait, "127.0.0.1:18789", "127.0.0.1:50000", ownerless, left(time.Minute))},
 		reason:   ReasonFree,

@@ -15,8 +15,12 @@ import (
 //
 // Sockets that no process owns are read by a BPF iterator, which needs root
 // and costs milliseconds: it is asked only if the answer for spec hangs on
-// them.
+// them, or the answer to what a refused server would try first.
 func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
+	// Without SO_REUSEADDR no option of another socket rescues the bind, and
+	// whether to set it is the next question.
+	flagged := spec
+	flagged.ReuseAddr = true
 	asked := 0
 	for i := range sockets {
 		s := &sockets[i]
@@ -25,7 +29,7 @@ func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
 			continue
 		}
 		if s.State != Listen && s.State != Bound {
-			if asked == maxAsked || Conflict(spec, s) != Unknown {
+			if asked == maxAsked || Conflict(spec, s) != Unknown && Conflict(flagged, s) != Unknown {
 				continue
 			}
 			asked++
@@ -36,7 +40,7 @@ func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
 			}
 		}
 	}
-	if slices.ContainsFunc(sockets, func(s Socket) bool { return Conflict(spec, &s) == Unknown }) {
+	if free(flagged, sockets) == Unknown || slices.ContainsFunc(sockets, func(s Socket) bool { return Conflict(spec, &s) == Unknown }) {
 		d.iterate(sockets)
 	}
 	d.remember(spec.Port, sockets)

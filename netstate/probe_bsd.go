@@ -3,6 +3,7 @@
 package netstate
 
 import (
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -21,3 +22,14 @@ func newSocket(family int) (int, error) {
 }
 
 func bindToDevice(int, uint32) error { return unix.ENOTSUP }
+
+// asUser is refused: these systems know no user of a single thread's sockets.
+func asUser(uid uint32, do func() error) error {
+	if uid != currentUID() {
+		return errUnsupported(fmt.Sprintf("bind as uid %d", uid))
+	}
+	return do()
+}
+
+// UserRuns is false: a bind as another user is not made here anyway.
+func UserRuns(uint32) bool { return false }

@@ -1,7 +1,12 @@
 package netstate
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"os"
+	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,4 +21,108 @@ func bindToDevice(fd int, index uint32) error {
 		return unix.ENODEV
 	}
 	return unix.BindToDevice(fd, ifi.Name)
+}
+
+// asUser calls do on a thread that is, to the socket calls, a process of the
+// user uid. A socket belongs to the fsuid of the thread that made it, and a
+// low port needs CAP_NET_BIND_SERVICE in the thread's effective set, which a
+// server of an ordinary user does not have; both belong to one thread, so no
+// other part of the program notices.
+func asUser(uid uint32, do func() error) error {
+	if uid == currentUID() {
+		return do()
+	}
+	if uid == 0 {
+		// An fsuid of 0 brings no capability, so a low port would be refused
+		// to root.
+		return cannotBindAs(uid, unix.EPERM)
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		back, err := becomeUser(uid)
+		if err == nil {
+			err = do()
+		}
+		if back() {
+			// Otherwise the thread ends with this goroutine and takes along
+			// what could not be restored.
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// becomeUser changes the calling thread. back undoes it and reports whether
+// the thread is as it was.
+func becomeUser(uid uint32) (back func() bool, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return func() bool { return true }, cannotBindAs(uid, err)
+	}
+	fsuid := currentFSUID()
+	dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	back = func() bool {
+		// The fsuid first, since its change changes capabilities. Neither
+		// step needs a right: the user is the thread's own, and nothing was
+		// taken out of the permitted set.
+		_, _ = unix.SetfsuidRetUid(fsuid)
+		err := unix.Capset(&header, &caps[0])
+		if dumpable == 1 {
+			// A thread that changes its user makes the whole process
+			// undumpable, which hides it from its own user's other tools.
+			err = errors.Join(err, unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0))
+		}
+		return err == nil && currentFSUID() == fsuid
+	}
+
+	_, _ = unix.SetfsuidRetUid(int(uid)) // it returns no error, so the result is asked for
+	if currentFSUID() != int(uid) {
+		if caps[unix.CAP_SETUID/32].Effective&(1<<(unix.CAP_SETUID%32)) == 0 {
+			return back, cannotBindAs(uid, unix.EPERM)
+		}
+		return back, cannotBindAs(uid, unix.EINVAL) // not mapped in this user namespace
+	}
+	none := caps
+	none[0].Effective, none[1].Effective = 0, 0
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		return back, cannotBindAs(uid, err)
+	}
+	return back, nil
+}
+
+// currentFSUID is the fsuid of the calling thread, by a change to a user that
+// cannot exist.
+func currentFSUID() int {
+	uid, _ := unix.SetfsuidRetUid(-1)
+	return uid
+}
+
+func cannotBindAs(uid uint32, err error) error {
+	e := &OpError{Op: fmt.Sprintf("bind as uid %d", uid), Err: err}
+	if errors.Is(err, unix.EPERM) {
+		e.Hint = "run berth as root, or as that user"
+	}
+	return e
+}
+
+// UserRuns reports whether any process that can be seen runs as that user.
+func UserRuns(uid uint32) bool {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		// The directory of a process belongs to its effective user.
+		var st unix.Stat_t
+		if unix.Stat("/proc/"+e.Name(), &st) == nil && st.Uid == uid {
+			return true
+		}
+	}
+	return false
 }

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bind makes the socket exactly as the server would. The calls are made
+// bind makes the socket exactly as the server would, as the calling thread's
+// user. The calls are made
 // directly, not through package net, because net.Listen sets its own options
 // and would listen.
 func bind(spec BindSpec) error {

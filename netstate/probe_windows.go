@@ -2,6 +2,7 @@ package netstate
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -59,9 +60,16 @@ func bind(spec BindSpec) error {
 	return os.NewSyscallError("bind", windows.Bind(s, sa))
 }
 
-// currentUID is 0, since users have no numbers on Windows, and no rule of bind
-// asks for one there.
-func currentUID() uint32 { return 0 }
+// currentUID is what os.Getuid's -1 becomes: users have no numbers on Windows,
+// and no rule of bind asks for one there.
+func currentUID() uint32 { return ^uint32(0) }
+
+func asUser(uid uint32, do func() error) error {
+	if uid != currentUID() {
+		return errUnsupported(fmt.Sprintf("bind as uid %d", uid))
+	}
+	return do()
+}
 
 // winsockErrors are the refusals that decide something. The second number is
 // the one that package syscall invented for the Unix name; a scripted kernel
@@ -103,3 +111,6 @@ func ErrnoName(err error) string {
 	}
 	return ""
 }
+
+// UserRuns is false: a bind as another user is not made here anyway.
+func UserRuns(uint32) bool { return false }

@@ -130,9 +130,10 @@ func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap 
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the
-// socket again. It runs as the calling process: spec.UID is not assumed.
+// socket again. If spec.UID is not the caller's, the bind is made as that
+// user, where MayBindAs allows it.
 func TryBind(spec BindSpec) Probe {
 	start := time.Now()
-	err := bind(spec)
+	err := asUser(spec.UID, func() error { return bind(spec) })
 	return Probe{Spec: spec, At: start, Took: time.Since(start), Err: err}
 }

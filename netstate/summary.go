@@ -20,7 +20,7 @@ func summarize(v *Verdict) string {
 		}
 		return fmt.Sprintf("%s cannot be bound: the system does not permit it to this user.", v.Spec)
 	case ReasonNoAddress:
-		return fmt.Sprintf("%s cannot be bound: %s is not an address of this machine.", v.Spec, v.Spec.Addr)
+		return fmt.Sprintf("%s cannot be bound: %s.", v.Spec, noAddress(v))
 	case ReasonUnknown:
 		if v.Errno == "EADDRINUSE" {
 			return fmt.Sprintf("%s cannot be bound, and no visible socket explains it: another user's or another namespace's may.", v.Spec)
@@ -28,6 +28,23 @@ func summarize(v *Verdict) string {
 		return fmt.Sprintf("%s cannot be bound: %v.", v.Spec, v.Err)
 	}
 	return fmt.Sprintf("%s cannot be bound: %s.", v.Spec, cause(v))
+}
+
+// noAddress tells the refusals of an address apart: EADDRNOTAVAIL is plain,
+// while EINVAL and ENODEV stand for what is wrong with the way it is written.
+func noAddress(v *Verdict) string {
+	addr := v.Spec.Addr
+	switch {
+	case v.Errno == "EINVAL" && v.Spec.Family == INET6 && addr.Is4() && v.Spec.V6Only:
+		return "a socket with IPV6_V6ONLY takes no IPv4-mapped address (EINVAL)"
+	case v.Errno == "EINVAL" && addr.Is6() && addr.IsMulticast():
+		return addr.String() + " is a multicast address, which no TCP server can bind (EINVAL)"
+	case v.Errno == "EINVAL" && addr.IsLinkLocalUnicast() && addr.Zone() == "":
+		return fmt.Sprintf("a link-local address needs its interface, as in %s%%eth0 (EINVAL)", addr)
+	case (v.Errno == "EINVAL" || v.Errno == "ENODEV") && addr.Zone() != "":
+		return fmt.Sprintf("this machine has no interface %s (%s)", PlainName(addr.Zone()), v.Errno)
+	}
+	return v.Spec.Host() + " is not an address of this machine"
 }
 
 func summarizeFree(v *Verdict) string {

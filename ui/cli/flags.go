@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +28,7 @@ func (c *common) register(fs *pflag.FlagSet) {
 
 // bind are the flags that describe the server's own bind.
 type bind struct {
-	host                         string
+	host, user                   string
 	reuseaddr, reuseport, v6only bool
 }
 
@@ -37,6 +39,12 @@ func (b *bind) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&b.reuseaddr, "reuseaddr", true, "the server sets SO_REUSEADDR, as Node and Go do")
 	fs.BoolVar(&b.reuseport, "reuseport", false, "the server sets SO_REUSEPORT")
 	fs.BoolVar(&b.v6only, "v6only", false, "the server sets IPV6_V6ONLY (default: only for a specific IPv6 address)")
+}
+
+// registerUser adds the flag of the verbs that only make binds. The others
+// start or signal processes, which they do as the user who asks.
+func (b *bind) registerUser(fs *pflag.FlagSet) {
+	fs.StringVar(&b.user, "uid", "", "the user that the server runs as, a number or a name (root only; default you)")
 }
 
 // spec is the bind that the flags describe. An empty host means fallback,
@@ -53,9 +61,44 @@ func (b *bind) spec(ctx context.Context, flags *pflag.FlagSet, fallback string, 
 	spec := netstate.NewBindSpec(addr, port)
 	spec.ReuseAddr, spec.ReusePort = b.reuseaddr, b.reuseport
 	if flags.Changed("v6only") {
+		// An IPv4 socket has no such option, so it can only be off there.
+		if b.v6only && spec.Family == netstate.INET {
+			return netstate.BindSpec{}, usage("leave it out, or give an IPv6 host, such as --host ::", "--v6only needs an IPv6 host, and %s is none", spec.Host())
+		}
 		spec.V6Only = b.v6only
 	}
+	if flags.Changed("uid") {
+		if spec.UID, err = uidOf(b.user); err != nil {
+			return netstate.BindSpec{}, err
+		}
+		if err := netstate.MayBindAs(spec.UID); err != nil {
+			return netstate.BindSpec{}, err
+		}
+	}
 	return spec, nil
+}
+
+// uidOf is the number of a user, who must exist: a mistyped one would get an
+// answer that holds for nobody. The users of containers have no account out
+// here, so a number that some process runs as will do too.
+func uidOf(arg string) (uint32, error) {
+	n, notNumber := strconv.ParseUint(arg, 10, 32)
+	lookup := user.LookupId
+	if notNumber != nil {
+		lookup = user.Lookup
+	}
+	u, err := lookup(arg)
+	switch {
+	case err == nil:
+		if n, err = strconv.ParseUint(u.Uid, 10, 32); err != nil {
+			return 0, usage("", "--uid: users have no numbers on this system")
+		}
+	case notNumber != nil:
+		return 0, usage("", "there is no user %q", arg)
+	case !netstate.UserRuns(uint32(n)):
+		return 0, usage("", "there is no user %d: no account has this number and no process runs as it", n)
+	}
+	return uint32(n), nil
 }
 
 // onePort takes exactly one argument, a port.

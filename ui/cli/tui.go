@@ -154,7 +154,11 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, fs *pflag.Fla
 	if where != "" {
 		opts.Port = e.gateway.spec.Port
 	}
-	if e.assume, err = b.spec(ctx, fs, "", e.gateway.spec.Port); err != nil {
+	fallback := ""
+	if b.v6only {
+		fallback = "::" // an IPv4 address cannot have the option
+	}
+	if e.assume, err = b.spec(ctx, fs, fallback, e.gateway.spec.Port); err != nil {
 		return nil, opts, err
 	}
 	if e.log, err = logPath(a.getenv, e.gateway.spec.Port); err != nil {

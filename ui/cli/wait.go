@@ -27,6 +27,7 @@ needs a right, an address of another machine) ends it at once.`,
 	}
 	fs := cmd.Flags()
 	b.register(fs)
+	b.registerUser(fs)
 	fs.DurationVar(&timeout, "timeout", defaults.Wait, "give up after this time")
 	fs.DurationVar(&interval, "interval", defaults.Interval, "try at least this often")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

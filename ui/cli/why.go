@@ -22,11 +22,13 @@ The exit status tells the answer: 0 it can be bound, 3 a process holds it,
 8 no such address.`,
 		Example: `  berth why 18789
   berth why 8080 --host any --reuseaddr=false
-  berth why 8080 --json`,
+  berth why 8080 --reuseport --uid www-data
+  berth why 8080 --json --host ::ffff:127.0.0.1 --reuseaddr=1 --reuseport=0 --v6only=0`,
 		Args:              onePort,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	b.register(cmd.Flags())
+	b.registerUser(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := port(args[0])
 		if err != nil {

@@ -117,7 +117,7 @@ type Bind struct {
 
 func newBind(spec netstate.BindSpec) Bind {
 	j := Bind{
-		Host: spec.Addr.String(), Port: spec.Port,
+		Host: spec.Host(), Port: spec.Port,
 		ReuseAddr: spec.ReuseAddr, ReusePort: spec.ReusePort, V6Only: spec.V6Only,
 	}
 	if spec.UID != noUID {

@@ -65,7 +65,7 @@ func NewVerdict(v *netstate.Verdict) Verdict {
 	}
 	for _, c := range v.Matrix {
 		j.Matrix = append(j.Matrix, Cell{
-			Host: c.Spec.Addr.String(), ReuseAddr: c.Spec.ReuseAddr, ReusePort: c.Spec.ReusePort,
+			Host: c.Spec.Host(), ReuseAddr: c.Spec.ReuseAddr, ReusePort: c.Spec.ReusePort,
 			V6Only: c.Spec.V6Only, Bindable: tri(c.Bindable),
 		})
 	}
