@@ -79,7 +79,7 @@ func (a *app) root() *cobra.Command {
 	cmd.SilenceErrors = true
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("see "+cmd.CommandPath()+" --help", "%w", err)
+		return usage("see "+cmd.CommandPath()+" --help", "%w", plainFlagError(err))
 	})
 	a.register(cmd.PersistentFlags())
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) (err error) {

@@ -77,7 +77,7 @@ func TestUsage(t *testing.T) {
 		{"why 80 --bogus", "berth: unknown flag: --bogus\nberth: hint: see berth why --help\n"},
 		{"free", "berth: free needs a port\nberth: hint: for example: berth free 18789\n"},
 		{"free 80 --grace=-1s", "berth: --grace is -1s, and cannot be negative\n"},
-		{"free 80 --grace=long", "berth: invalid argument \"long\" for \"--grace\" flag: time: invalid duration \"long\"\nberth: hint: see berth free --help\n"},
+		{"free 80 --grace=long", "berth: --grace cannot be \"long\": it takes a time such as 500ms or 3s\nberth: hint: see berth free --help\n"},
 		{"wait 80 --timeout=-1s", "berth: --timeout is -1s, and cannot be negative\n"},
 		{"wait 80 --interval=0s", "berth: --interval is 0s, and must be above zero\n"},
 		{"list 80", "berth: list takes no argument, and \"80\" is one\nberth: hint: see berth list --help\n"},

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os/user"
 	"strconv"
 	"time"
@@ -143,4 +145,25 @@ func positive(name string, d time.Duration) error {
 		return usage("", "--%s is %s, and must be above zero", name, d)
 	}
 	return nil
+}
+
+// flagValues says what a flag of each type takes.
+var flagValues = map[string]string{
+	"bool":     "true or false, or 1 or 0",
+	"int":      "a whole number",
+	"duration": "a time such as 500ms or 3s",
+}
+
+// plainFlagError says what is wrong with a flag's value without the names of
+// Go's parsing functions.
+func plainFlagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	takes, ok := flagValues[bad.GetFlag().Value.Type()]
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("--%s cannot be %q: it takes %s", bad.GetFlag().Name, bad.GetValue(), takes)
 }

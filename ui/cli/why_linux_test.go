@@ -32,7 +32,7 @@ func TestWhyInput(t *testing.T) {
 		{"--host fe80::1%nosuch", 8, "no interface nosuch (EINVAL)", ""},
 		{"--host [fe80::1%9999]", 8, "no interface 9999 (ENODEV)", ""},
 		{"--host ff02::1", 8, "multicast address", ""},
-		{"--reuseaddr=2", 2, "", "invalid argument"},
+		{"--reuseaddr=2", 2, "", `--reuseaddr cannot be "2": it takes true or false, or 1 or 0`},
 		{"--uid nosuchuser", 2, "", `there is no user "nosuchuser"`},
 		{"--uid 4294967295", 2, "", "there is no user 4294967295"},
 	} {
