@@ -56,33 +56,21 @@ func (c *Conn) Dump(q Query, visit func(*Record) bool) error {
 		return err
 	}
 	wanted := true
-	for {
-		n, err := c.receive()
-		if err != nil {
-			return err
+	return c.answers(func(m message) (bool, error) {
+		switch {
+		case m.typ == typeDone:
+			return true, nil
+		case m.typ == typeError:
+			return true, c.refused("dump", m.body)
+		case !m.isSocket() || !wanted:
+			return false, nil
 		}
-		for b := c.buf[:n]; len(b) > 0; {
-			m, rest, err := next(b)
-			if err != nil {
-				return err
-			}
-			b = rest
-			switch {
-			case m.seq != c.seq: // the tail of a dump that was given up
-				continue
-			case m.typ == typeDone:
-				return nil
-			case m.typ == typeError:
-				return c.refused("dump", m.body)
-			case !m.isSocket() || !wanted:
-				continue
-			}
-			if err := c.rec.parse(m.body); err != nil {
-				return err
-			}
-			wanted = visit(&c.rec)
+		if err := c.rec.parse(m.body); err != nil {
+			return true, err
 		}
-	}
+		wanted = visit(&c.rec)
+		return false, nil
+	})
 }
 
 // Destroy ends the socket that r describes. It returns an error that unwraps
@@ -94,6 +82,18 @@ func (c *Conn) Destroy(r *Record) error {
 	if err := c.send(); err != nil {
 		return err
 	}
+	return c.answers(func(m message) (bool, error) {
+		if m.typ != typeError {
+			return false, nil
+		}
+		return true, c.refused("destroy", m.body)
+	})
+}
+
+// answers calls visit for each message that answers the last request, until
+// visit says that it was the last one. What is left of an earlier request that
+// was given up is passed over.
+func (c *Conn) answers(visit func(message) (last bool, err error)) error {
 	for {
 		n, err := c.receive()
 		if err != nil {
@@ -105,8 +105,11 @@ func (c *Conn) Destroy(r *Record) error {
 				return err
 			}
 			b = rest
-			if m.seq == c.seq && m.typ == typeError {
-				return c.refused("destroy", m.body)
+			if m.seq != c.seq {
+				continue
+			}
+			if last, err := visit(m); last {
+				return err
 			}
 		}
 	}
