@@ -127,16 +127,11 @@ func TestPrivilegeOpensLowPorts(t *testing.T) {
 			t.Fatalf("the kernel refuses %q", cs[1].Command)
 		}
 		// A subtest runs on a goroutine, and so a thread, of its own.
-		done := make(chan error)
-		go func() {
-			runtime.LockOSThread() // never unlocked: the thread ends with its lost right
-			if err := lowPorts(false); err != nil {
-				done <- err
-				return
-			}
-			done <- netstate.TryBind(spec).Err
-		}()
-		if err := <-done; err != nil {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		setLowPorts(t, false)
+		defer setLowPorts(t, true)
+		if err := netstate.TryBind(spec).Err; err != nil {
 			t.Errorf("after %q: %v", cs[1].Command, err)
 		}
 	})

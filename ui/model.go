@@ -146,6 +146,10 @@ func (m *Model) handle(msg tea.Msg) []effect {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		if m.width == 0 || m.height == 0 {
+			// A serial line does not know its size, and says so with zeros.
+			m.width, m.height = 80, 24
+		}
 	case tea.FocusMsg:
 		m.blurred = false
 	case tea.BlurMsg:

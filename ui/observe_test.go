@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,5 +204,15 @@ func TestTinyTerminal(t *testing.T) {
 	st.press("esc", "q")
 	if !st.ended {
 		t.Error("q did not quit")
+	}
+}
+
+// TestTerminalWithoutASize: a serial console says 0×0 and shows something all
+// the same.
+func TestTerminalWithoutASize(t *testing.T) {
+	st := start(t)
+	st.send(tea.WindowSizeMsg{})
+	if lines := strings.Split(st.m.View(), "\n"); len(lines) != 24 || !strings.Contains(lines[0], "berth") {
+		t.Errorf("the view has %d lines", len(lines))
 	}
 }

@@ -79,7 +79,7 @@ func onTerminal(t *testing.T, args ...string) *terminal {
 	x := &terminal{Cmd: exec.Command(self, args...), more: make(chan struct{}, 1), done: make(chan struct{})}
 	x.Env = append(os.Environ(), actEnv+"=berth", "LC_ALL=C.UTF-8", "TERM=xterm-256color", "NO_COLOR=1")
 	var err error
-	if x.File, err = pty.Start(x.Cmd); err != nil {
+	if x.File, err = pty.StartWithSize(x.Cmd, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -216,9 +216,6 @@ func TestInterface(t *testing.T) {
 
 	x := onTerminal(t, port)
 	x.await(t, enter)
-	if err := pty.Setsize(x.File, &pty.Winsize{Rows: 30, Cols: 100}); err != nil {
-		t.Fatal(err)
-	}
 	x.await(t, port+" cannot be bound")
 	x.press(t, "q")
 	if status := x.status(t); status != 0 || strings.Count(x.screen(), leave) != 1 {
