@@ -199,12 +199,8 @@ func (o *obstacles) taken(caps *Caps, port uint16) bool {
 	return caps.Ephemeral(port) && (o.outgoing || o.lingering > 0)
 }
 
-// freeWaits is the time for which berth free waits after its last signal. It
-// refuses to stop anybody for a port that something else blocks for longer.
-const freeWaits = 3 * time.Second
-
 func (o *obstacles) stop(v *Verdict, snap *Snapshot) []Cure {
-	if !o.stoppable || o.stuck || o.lingering > 0 && (!o.gone.Known() || o.gone.From.Sub(v.At) > freeWaits) {
+	if !o.stoppable || o.stuck || o.lingering > 0 && (!o.gone.Known() || o.gone.From.Sub(v.At) > ReclaimWait) {
 		return nil
 	}
 	text, command := "stop "+stopText(v), fmt.Sprintf("berth free %d%s", v.Spec.Port, specFlags(v.Spec))
@@ -220,7 +216,7 @@ func (o *obstacles) stop(v *Verdict, snap *Snapshot) []Cure {
 		most = max(most, snap.Caps.Wheel.finTimeout+timeWaitLen+2*worstSlack)
 		text = fmt.Sprintf("stop %s, then wait up to %d s for its connections", stopText(v), int(most/time.Second)+1)
 	}
-	if most > freeWaits {
+	if most > ReclaimWait {
 		command += fmt.Sprintf("; berth wait %d%s --timeout %ds", v.Spec.Port, bindFlags(v.Spec, currentUID()), int(most/time.Second)+1)
 	}
 	if len(v.Possible) > 0 {

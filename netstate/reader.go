@@ -2,9 +2,6 @@ package netstate
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -36,11 +33,6 @@ type OpError struct {
 
 func (e *OpError) Error() string { return e.Op + ": " + e.Err.Error() }
 func (e *OpError) Unwrap() error { return e.Err }
-
-// errUnsupported is returned where a system has no way to tell at all.
-func errUnsupported(op string) error {
-	return &OpError{Op: op, Err: fmt.Errorf("%w on %s/%s", errors.ErrUnsupported, runtime.GOOS, runtime.GOARCH)}
-}
 
 // System reads this machine's sockets. It is safe for concurrent use.
 type System struct {

@@ -66,6 +66,11 @@ const (
 	CurePrivilege CureAction = "privilege"
 )
 
+// ReclaimWait is how long a reclaim waits for the bind after its last signal,
+// unless it is told otherwise. It stands here because a cure that stops a
+// holder is one only if nothing else blocks the port for longer.
+const ReclaimWait = 3 * time.Second
+
 // Cure is one thing that would make this bind succeed.
 type Cure struct {
 	Action  CureAction `json:"action"`

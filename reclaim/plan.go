@@ -31,7 +31,7 @@ type Policy struct {
 // DefaultPolicy is SIGTERM, 3 s, SIGKILL, then up to 3 s until the port can
 // be bound, with a safety net of 150 ms.
 func DefaultPolicy() Policy {
-	return Policy{Grace: 3 * time.Second, Wait: 3 * time.Second, Interval: 150 * time.Millisecond}
+	return Policy{Grace: 3 * time.Second, Wait: netstate.ReclaimWait, Interval: 150 * time.Millisecond}
 }
 
 // StepKind is what a step does.

@@ -154,6 +154,15 @@ func (p *process) end(t *testing.T) int {
 	return status.ExitStatus()
 }
 
+// finish ends its standard input and expects it to end well.
+func (p *process) finish(t *testing.T) {
+	t.Helper()
+	p.stdin.Close()
+	if status := p.end(t); status != 0 {
+		t.Errorf("status %d; it said:\n%s", status, p.said())
+	}
+}
+
 // signal sends a signal.
 func (p *process) signal(t *testing.T, sig os.Signal) {
 	t.Helper()

@@ -80,10 +80,7 @@ func TestRunRetriesUntilThePortIsFree(t *testing.T) {
 	holder.stdin.Close()
 	p.await(t, "ready: pid ")
 	answers(t, "127.0.0.1:"+port)
-	p.stdin.Close()
-	if status := p.end(t); status != 0 {
-		t.Errorf("status %d; it said:\n%s", status, p.said())
-	}
+	p.finish(t)
 }
 
 // A port that is held for good is status 3 within the budget, with pid, user
@@ -137,10 +134,7 @@ func TestRunForce(t *testing.T) {
 	if status := holder.end(t); status != 128+int(syscall.SIGKILL) {
 		t.Errorf("the holder ended with %d", status)
 	}
-	p.stdin.Close()
-	if status := p.end(t); status != 0 {
-		t.Errorf("status %d; it said:\n%s", status, p.said())
-	}
+	p.finish(t)
 }
 
 // Without --yes and without a terminal nobody is signalled and nothing is

@@ -467,8 +467,5 @@ func TestDemoGateway(t *testing.T) {
 	p := start(t, "berth", "demo", "gateway", "--port", port, "--until-eof")
 	p.await(t, "listening on http://127.0.0.1:"+port)
 	answers(t, "127.0.0.1:"+port)
-	p.stdin.Close()
-	if status := p.end(t); status != 0 {
-		t.Errorf("status %d; it said:\n%s", status, p.said())
-	}
+	p.finish(t)
 }
