@@ -18,7 +18,7 @@ type Kernel interface {
 	// Wake fires, possibly for nothing, when a socket of the port may have
 	// ended, until ctx ends. It may return nil where the system has no such
 	// event.
-	Wake(ctx context.Context, port uint16) <-chan struct{}
+	Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{}
 }
 
 // NewKernel returns the machine that sys reads.

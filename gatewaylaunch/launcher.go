@@ -175,7 +175,7 @@ func (r *run) pause(ctx context.Context, a *attempt) (again bool, status ExitSta
 	var wake <-chan struct{}
 	var tick <-chan time.Time
 	if v := a.refusal; v != nil {
-		if wake = r.Kernel.Wake(pausing, v.Spec.Port); wake == nil && v.Spec.ReuseAddr {
+		if wake = r.Kernel.Wake(pausing, v.Spec); wake == nil && v.Spec.ReuseAddr {
 			// A probe without SO_REUSEADDR could collide with another
 			// server's start, so such a one is not made in a loop.
 			t := time.NewTicker(probeEvery)

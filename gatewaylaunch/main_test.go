@@ -336,4 +336,4 @@ func (k *scripted) Owners(_ context.Context, sockets []netstate.Socket) (*netsta
 	return netstate.NewOwners(), nil
 }
 
-func (k *scripted) Wake(context.Context, uint16) <-chan struct{} { return k.wake }
+func (k *scripted) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return k.wake }

@@ -13,6 +13,8 @@ import (
 // has no answer without it: the address, the family and three options each
 // change what the kernel says.
 type BindSpec struct {
+	// Scope is where the bind is made: its protocol and network namespace.
+	Scope
 	// Addr is unmapped; Family INET6 with an IPv4 Addr is a v4-mapped bind.
 	Addr   netip.Addr
 	Family Family
@@ -29,8 +31,9 @@ type BindSpec struct {
 // DefaultPort is the OpenClaw gateway's.
 const DefaultPort = 18789
 
-// NewBindSpec returns the bind of a Node or Go server at addr: SO_REUSEADDR
-// set, SO_REUSEPORT not, dual-stack if addr is "::".
+// NewBindSpec returns the bind of a Node or Go TCP server at addr in the
+// network namespace of this process: SO_REUSEADDR set, SO_REUSEPORT not,
+// dual-stack if addr is "::".
 func NewBindSpec(addr netip.Addr, port uint16) BindSpec {
 	spec := BindSpec{Addr: addr.Unmap(), Family: INET, Port: port, ReuseAddr: true, UID: currentUID()}
 	if addr.Is6() {
@@ -42,6 +45,15 @@ func NewBindSpec(addr netip.Addr, port uint16) BindSpec {
 	return spec
 }
 
+// In returns the same bind in another scope, with the options that servers set
+// there: a UDP server sets no SO_REUSEADDR, since for UDP it means to share the
+// port and not to ignore what an earlier server has left.
+func (b BindSpec) In(scope Scope) BindSpec {
+	b.Scope = scope
+	b.ReuseAddr = scope.Protocol == TCP
+	return b
+}
+
 // AddrPort returns the address as one value.
 func (b BindSpec) AddrPort() netip.AddrPort { return netip.AddrPortFrom(b.Addr, b.Port) }
 
@@ -49,8 +61,19 @@ func (b BindSpec) AddrPort() netip.AddrPort { return netip.AddrPortFrom(b.Addr, 
 // AF_INET6 socket is bound to is "::ffff:127.0.0.1".
 func (b BindSpec) Host() string { return b.written().String() }
 
-// String returns "127.0.0.1:18789", "[::1]:18789" or "[::ffff:127.0.0.1]:18789".
-func (b BindSpec) String() string { return netip.AddrPortFrom(b.written(), b.Port).String() }
+// String returns "127.0.0.1:18789", "[::1]:18789" or "[::ffff:127.0.0.1]:18789",
+// followed by "/udp" and by the network namespace where they are others than
+// TCP and this process's own.
+func (b BindSpec) String() string {
+	text := netip.AddrPortFrom(b.written(), b.Port).String()
+	if b.Protocol == UDP {
+		text += "/udp"
+	}
+	if !b.NetNS.Own() {
+		text += " in netns " + PlainName(b.NetNS.String())
+	}
+	return text
+}
 
 func (b BindSpec) written() netip.Addr {
 	if b.Family == INET6 && b.Addr.Is4() {

@@ -46,15 +46,16 @@ func ephemeralRange() (from, to uint16) {
 	return from, to
 }
 
-// loopbackIPv6 looks for ::1 among the addresses of this network namespace. A
+// loopbackIPv6 looks for ::1 among the addresses of the thread's network
+// namespace. A
 // kernel without IPv6 has no such list.
 func loopbackIPv6() Tri {
-	b, err := os.ReadFile("/proc/self/net/if_inet6")
+	b, err := os.ReadFile("/proc/thread-self/net/if_inet6")
 	switch {
 	case err == nil:
 		return TriOf(strings.Contains(string(b), strings.Repeat("0", 31)+"1 "))
 	case errors.Is(err, os.ErrNotExist):
-		if _, err := os.Stat("/proc/self/net/tcp"); err == nil {
+		if _, err := os.Stat("/proc/thread-self/net/tcp"); err == nil {
 			return No
 		}
 	}

@@ -87,7 +87,7 @@ func containerAt(path []string, i int) string {
 	}
 	for _, e := range engines {
 		if id, ok := strings.CutPrefix(scope, e.prefix); ok && isContainerID(id) {
-			return e.name + " " + id[:12]
+			return e.name + " " + id[:idLength]
 		}
 	}
 	if !isContainerID(name) {
@@ -96,14 +96,17 @@ func containerAt(path []string, i int) string {
 	// An engine that manages the groups itself uses the bare id.
 	for _, above := range path[:i] {
 		if strings.HasPrefix(above, "kubepods") {
-			return "kubernetes " + name[:12]
+			return "kubernetes " + name[:idLength]
 		}
 	}
 	if parent == "docker" {
-		return "docker " + name[:12]
+		return "docker " + name[:idLength]
 	}
-	return "container " + name[:12]
+	return "container " + name[:idLength]
 }
+
+// idLength is how much of a container's id its engine shows.
+const idLength = 12
 
 // isContainerID reports whether s is a container's full id: 64 hex digits.
 func isContainerID(s string) bool {

@@ -101,6 +101,9 @@ func cureReuseAddr(v *Verdict, sockets []Socket) []Cure {
 	if v.Spec.ReuseAddr || open == No {
 		return nil
 	}
+	if b.Protocol == UDP {
+		return []Cure{{CureReuseAddr, "let the server set SO_REUSEADDR, as the other has: they then share the port, and a datagram to one address reaches only one of them" + provided(open, "the other has it"), fmt.Sprintf("berth why %d%s", b.Port, bindFlags(b, currentUID()))}}
+	}
 	return []Cure{{CureReuseAddr, "let the server set SO_REUSEADDR before it binds, as Node and Go do" + provided(open, "the earlier one did too"), fmt.Sprintf("berth why %d%s", b.Port, bindFlags(b, currentUID()))}}
 }
 
@@ -174,6 +177,9 @@ func inTheWay(v *Verdict) (o obstacles) {
 // that is closed by this end first goes through FIN-WAIT-2 and TIME-WAIT, in
 // which it blocks as before. One that has still to deliver data has no bound.
 func leftBehind(b BindSpec, s *Socket) (leaves, endless bool) {
+	if b.Protocol == UDP {
+		return false, false
+	}
 	switch s.State {
 	case Listen, Bound, Closed, SynSent:
 		return false, false
@@ -299,11 +305,17 @@ func specFlags(b BindSpec) string {
 	if b.Host() != "127.0.0.1" {
 		flags += " --host " + b.Host()
 	}
-	if !b.ReuseAddr {
-		flags += " --reuseaddr=false"
+	if b.Protocol == UDP {
+		flags += " --udp"
+	}
+	if b.ReuseAddr != NewBindSpec(b.Addr, b.Port).In(b.Scope).ReuseAddr {
+		flags += fmt.Sprintf(" --reuseaddr=%t", b.ReuseAddr)
 	}
 	if b.ReusePort {
 		flags += " --reuseport"
+	}
+	if !b.NetNS.Own() {
+		flags += " --netns " + b.NetNS.Arg()
 	}
 	if b.Family == INET6 && b.V6Only != NewBindSpec(b.written(), b.Port).V6Only {
 		flags += fmt.Sprintf(" --v6only=%t", b.V6Only)

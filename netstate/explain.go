@@ -110,6 +110,9 @@ func blockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners) (
 // out to clients.
 func outbound(s *Socket, snap *Snapshot) Tri {
 	if !s.Remote.IsValid() {
+		if s.State == Unconn && snap.Caps.Ephemeral(s.Local.Port()) {
+			return Unknown // a UDP client need not connect
+		}
 		return No
 	}
 	if s.State == SynSent {
@@ -139,7 +142,7 @@ func listens(snap *Snapshot, addr netip.AddrPort) bool {
 	sockets := snap.Port(addr.Port())
 	for i := range sockets {
 		s := &sockets[i]
-		if s.State != Listen {
+		if s.State != Listen && s.State != Unconn {
 			continue
 		}
 		if a := s.Local.Addr(); a == addr.Addr() || a.IsUnspecified() && (a.Is6() || addr.Addr().Is4()) {
@@ -164,7 +167,7 @@ func reasonOf(bs []Blocker) Reason {
 
 func reasonFor(s *Socket) Reason {
 	switch {
-	case s.State == Listen:
+	case s.State == Listen, s.State == Unconn:
 		return ReasonHeld
 	case s.State == Bound:
 		return ReasonBound

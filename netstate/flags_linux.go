@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/netstate/sockdiag"
 	"berth/netstate/sockflags"
 )
 
@@ -28,7 +29,7 @@ func (d *diagBackend) flags(spec BindSpec, sockets []Socket, owners *Owners) {
 			setFlags(s, f)
 			continue
 		}
-		if s.State != Listen && s.State != Bound {
+		if !s.Serving() {
 			if asked == maxAsked || Conflict(spec, s) != Unknown && Conflict(flagged, s) != Unknown {
 				continue
 			}
@@ -73,6 +74,9 @@ const maxAsked = 256
 
 // iterate fills in the options of the sockets that are still unknown.
 func (d *diagBackend) iterate(sockets []Socket) {
+	if d.query.Protocol == sockdiag.UDP {
+		return // every UDP socket belongs to a process, which was asked
+	}
 	if !d.iterTried {
 		// Without the right the answer will not change, so one try is enough
 		// and the options stay unknown.

@@ -37,11 +37,11 @@ const (
 // Class tells which kind of refusal Err is.
 func (p Probe) Class() ErrClass { return classify(p.Err) }
 
-// MayBindAs returns an error if this process cannot make a bind as that user:
-// fs.ErrPermission without the right, errors.ErrUnsupported where the system
-// has no way. TryBind would meet the same error, which then says nothing about
-// the server's bind.
-func MayBindAs(uid uint32) error { return asUser(uid, func() error { return nil }) }
+// MayBind returns an error if this process cannot make a bind as the spec's
+// user or inside its network namespace: fs.ErrPermission without the right,
+// errors.ErrUnsupported where the system has no way. TryBind would meet the
+// same error, which then says nothing about the server's bind.
+func MayBind(spec BindSpec) error { return asBinder(spec, func() error { return nil }) }
 
 // zoneIndex turns the zone of a link-local address into the number that bind
 // wants, or 0, which the system then refuses itself.

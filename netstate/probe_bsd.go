@@ -11,10 +11,14 @@ import (
 
 // newSocket holds the fork lock, since these systems' socket call cannot set
 // close-on-exec in one step everywhere.
-func newSocket(family int) (int, error) {
+func newSocket(family int, protocol Protocol) (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	fd, err := unix.Socket(family, unix.SOCK_STREAM, unix.IPPROTO_TCP)
+	kind, proto := unix.SOCK_STREAM, unix.IPPROTO_TCP
+	if protocol == UDP {
+		kind, proto = unix.SOCK_DGRAM, unix.IPPROTO_UDP
+	}
+	fd, err := unix.Socket(family, kind, proto)
 	if err == nil {
 		unix.CloseOnExec(fd)
 	}
@@ -23,10 +27,11 @@ func newSocket(family int) (int, error) {
 
 func bindToDevice(int, uint32) error { return unix.ENOTSUP }
 
-// asUser is refused: these systems know no user of a single thread's sockets.
-func asUser(uid uint32, do func() error) error {
-	if uid != currentUID() {
-		return errUnsupported(fmt.Sprintf("bind as uid %d", uid))
+// asBinder is refused for another user: these systems know no user of a single
+// thread's sockets.
+func asBinder(spec BindSpec, do func() error) error {
+	if spec.UID != currentUID() {
+		return errUnsupported(fmt.Sprintf("bind as uid %d", spec.UID))
 	}
 	return do()
 }

@@ -11,7 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newSocket(family int) (int, error) {
+func newSocket(family int, protocol Protocol) (int, error) {
+	if protocol == UDP {
+		return unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	}
 	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 }
 
@@ -23,35 +26,39 @@ func bindToDevice(fd int, index uint32) error {
 	return unix.BindToDevice(fd, ifi.Name)
 }
 
+// asBinder calls do as the one who makes the bind: in the spec's network
+// namespace and as its user.
+func asBinder(spec BindSpec, do func() error) error {
+	if spec.UID == currentUID() {
+		return spec.NetNS.Do(do)
+	}
+	if spec.UID == 0 {
+		// An fsuid of 0 brings no capability, so a low port would be refused
+		// to root.
+		return cannotBindAs(spec.UID, unix.EPERM)
+	}
+	// A goroutine of its own: if its thread cannot be brought back, the thread
+	// ends with it.
+	done := make(chan error, 1)
+	go func() { done <- spec.NetNS.Do(func() error { return asUser(spec.UID, do) }) }()
+	return <-done
+}
+
 // asUser calls do on a thread that is, to the socket calls, a process of the
 // user uid. A socket belongs to the fsuid of the thread that made it, and a
 // low port needs CAP_NET_BIND_SERVICE in the thread's effective set, which a
 // server of an ordinary user does not have; both belong to one thread, so no
-// other part of the program notices.
+// other part of the program notices. It is called last in a goroutine.
 func asUser(uid uint32, do func() error) error {
-	if uid == currentUID() {
-		return do()
+	runtime.LockOSThread()
+	back, err := becomeUser(uid)
+	if err == nil {
+		err = do()
 	}
-	if uid == 0 {
-		// An fsuid of 0 brings no capability, so a low port would be refused
-		// to root.
-		return cannotBindAs(uid, unix.EPERM)
+	if back() {
+		runtime.UnlockOSThread()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		back, err := becomeUser(uid)
-		if err == nil {
-			err = do()
-		}
-		if back() {
-			// Otherwise the thread ends with this goroutine and takes along
-			// what could not be restored.
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
+	return err
 }
 
 // becomeUser changes the calling thread. back undoes it and reports whether

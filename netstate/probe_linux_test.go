@@ -96,12 +96,14 @@ func threadsAreRoot(t *testing.T) {
 
 // Without the right, the answer is that the bind cannot be made, not that it
 // would be refused.
-func TestMayBindAs(t *testing.T) {
+func TestMayBind(t *testing.T) {
 	me := uint32(os.Geteuid())
-	if err := netstate.MayBindAs(me); err != nil {
+	spec := netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), 4998)
+	if err := netstate.MayBind(spec); err != nil {
 		t.Errorf("as oneself: %v", err)
 	}
-	err := netstate.MayBindAs(nobody - 1)
+	spec.UID = nobody - 1
+	err := netstate.MayBind(spec)
 	if me == 0 && err != nil || me != 0 && !errors.Is(err, os.ErrPermission) {
 		t.Errorf("as another user: %v", err)
 	}

@@ -19,7 +19,7 @@ func bind(spec BindSpec) error {
 	if spec.Family == INET6 {
 		family = unix.AF_INET6
 	}
-	fd, err := newSocket(family)
+	fd, err := newSocket(family, spec.Protocol)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}

@@ -35,7 +35,11 @@ func bind(spec BindSpec) error {
 	if spec.Family == INET6 {
 		family = windows.AF_INET6
 	}
-	s, err := windows.WSASocket(family, windows.SOCK_STREAM, windows.IPPROTO_TCP, nil, 0,
+	kind, protocol := int32(windows.SOCK_STREAM), int32(windows.IPPROTO_TCP)
+	if spec.Protocol == UDP {
+		kind, protocol = windows.SOCK_DGRAM, windows.IPPROTO_UDP
+	}
+	s, err := windows.WSASocket(family, kind, protocol, nil, 0,
 		windows.WSA_FLAG_OVERLAPPED|windows.WSA_FLAG_NO_HANDLE_INHERIT)
 	if err != nil {
 		return os.NewSyscallError("WSASocket", err)
@@ -64,9 +68,9 @@ func bind(spec BindSpec) error {
 // and no rule of bind asks for one there.
 func currentUID() uint32 { return ^uint32(0) }
 
-func asUser(uid uint32, do func() error) error {
-	if uid != currentUID() {
-		return errUnsupported(fmt.Sprintf("bind as uid %d", uid))
+func asBinder(spec BindSpec, do func() error) error {
+	if spec.UID != currentUID() {
+		return errUnsupported(fmt.Sprintf("bind as uid %d", spec.UID))
 	}
 	return do()
 }

@@ -2,16 +2,18 @@ package netstate
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
+
+	"berth/netstate/netns"
 )
 
 // backend is what each platform implements: reader_linux.go,
 // reader_netstat_*.go, reader_bsd.go. A backend is used by one goroutine at
 // a time; System serialises.
 type backend interface {
-	// read appends every TCP socket of the system (of this network
-	// namespace, on Linux) to dst, in any order.
+	// read appends every socket of the backend's scope to dst, in any order.
 	read(ctx context.Context, dst []Socket) ([]Socket, error)
 	// owners finds every process that holds one of the sockets.
 	owners(ctx context.Context, sockets []Socket) (*Owners, error)
@@ -36,26 +38,113 @@ func (e *OpError) Unwrap() error { return e.Err }
 
 // System reads this machine's sockets. It is safe for concurrent use.
 type System struct {
-	sem  chan struct{} // held while the backend is in use; a channel so that waiting respects a context
-	b    backend
+	sem chan struct{} // held while a backend is in use; a channel so that waiting respects a context
+	// tables has one entry for each scope that was asked for. The first is the
+	// zero scope's.
+	tables map[tableID]*table
+}
+
+// tableID is a scope as far as two of them differ in their sockets.
+type tableID struct {
+	protocol Protocol
+	netns    uint64
+}
+
+// table is how the sockets of one scope are read.
+type table struct {
+	backend
 	last int // number of sockets in the last snapshot, to size the next
 }
 
-// Open finds the best way to read the socket table on this system. It fails
-// only if there is none at all.
+// Open finds the best way to read the TCP sockets of this system. It fails
+// only if there is none at all. Other scopes are opened when they are asked
+// for.
 func Open() (*System, error) {
-	b, err := openBackend()
+	s := &System{sem: make(chan struct{}, 1), tables: map[tableID]*table{}}
+	if _, err := s.table(Scope{}); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// table returns the table of a scope. The lock must be held.
+func (s *System) table(scope Scope) (*table, error) {
+	id := tableID{scope.Protocol, scope.NetNS.ID}
+	if t := s.tables[id]; t != nil {
+		return t, nil
+	}
+	b, err := openScope(scope)
 	if err != nil {
 		return nil, err
 	}
-	return &System{sem: make(chan struct{}, 1), b: b}, nil
+	t := &table{backend: b}
+	s.tables[id] = t
+	return t, nil
 }
 
-// Close releases what Open acquired.
+// openScope opens a backend that works inside the scope's network namespace.
+func openScope(scope Scope) (backend, error) {
+	if scope.NetNS.Own() {
+		return openBackend(scope)
+	}
+	var b backend
+	err := scope.NetNS.Do(func() (err error) {
+		b, err = openBackend(scope)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return inside{b, scope.NetNS}, nil
+}
+
+// inside is a backend of another network namespace. Only what opens or reads a
+// file or asks about an interface has to happen inside: a netlink socket stays
+// in the namespace that it was made in, and processes are everywhere the same.
+type inside struct {
+	backend
+	ns netns.Namespace
+}
+
+func (i inside) flags(spec BindSpec, sockets []Socket, owners *Owners) {
+	// Without the right to enter, the options stay unknown.
+	_ = i.ns.Do(func() error {
+		i.backend.flags(spec, sockets, owners)
+		return nil
+	})
+}
+
+func (i inside) caps() (c Caps) {
+	_ = i.ns.Do(func() error {
+		c = i.backend.caps()
+		return nil
+	})
+	return c
+}
+
+// Close releases what Open and the later calls acquired.
 func (s *System) Close() error {
 	s.sem <- struct{}{}
 	defer func() { <-s.sem }()
-	return s.b.close()
+	var errs []error
+	for _, t := range s.tables {
+		errs = append(errs, t.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Forget releases the table of a scope that will not be asked for soon, such
+// as that of a container that has ended.
+func (s *System) Forget(scope Scope) error {
+	s.sem <- struct{}{}
+	defer func() { <-s.sem }()
+	id := tableID{scope.Protocol, scope.NetNS.ID}
+	t := s.tables[id]
+	if t == nil || id == (tableID{}) {
+		return nil
+	}
+	delete(s.tables, id)
+	return t.close()
 }
 
 func (s *System) lock(ctx context.Context) error {
@@ -67,36 +156,51 @@ func (s *System) lock(ctx context.Context) error {
 	}
 }
 
-// Read takes a snapshot of every TCP socket.
-func (s *System) Read(ctx context.Context) (*Snapshot, error) {
+// Read takes a snapshot of every TCP socket in this network namespace.
+func (s *System) Read(ctx context.Context) (*Snapshot, error) { return s.ReadIn(ctx, Scope{}) }
+
+// ReadIn takes a snapshot of every socket of a scope. The error matches
+// fs.ErrPermission if this process may not enter its network namespace, and
+// fs.ErrNotExist if that is gone.
+func (s *System) ReadIn(ctx context.Context, scope Scope) (*Snapshot, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-s.sem }()
-	sockets, err := s.b.read(ctx, make([]Socket, 0, s.last+s.last/8+64))
+	t, err := s.table(scope)
 	if err != nil {
 		return nil, err
 	}
-	s.last = len(sockets)
-	return NewSnapshot(time.Now(), sockets, s.b.caps()), nil
+	sockets, err := t.read(ctx, make([]Socket, 0, t.last+t.last/8+64))
+	if err != nil {
+		return nil, err
+	}
+	t.last = len(sockets)
+	snap := NewSnapshot(time.Now(), sockets, t.caps())
+	snap.Scope = scope
+	return snap, nil
 }
 
 // Owners finds every process that holds one of the sockets, with its facts.
 // It costs a walk over the descriptors of all processes, so ask for the
-// sockets that matter, at once.
+// sockets that matter, at once. They may come from several scopes.
 func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-s.sem }()
-	return s.b.owners(ctx, sockets)
+	t, err := s.table(Scope{})
+	if err != nil {
+		return nil, err
+	}
+	return t.owners(ctx, sockets)
 }
 
 // Why makes the bind and explains its result: one probe, one snapshot, the
 // holders and the options of the port's sockets, one verdict.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
-	snap, err := s.Read(ctx)
+	snap, err := s.ReadIn(ctx, spec.Scope)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -110,22 +214,27 @@ func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 // Explain is the function of that name, with the options of the port's
 // sockets filled in as far as this process may read them. A caller that has a
 // snapshot and its owners already, such as one that watches, saves with it
-// what Why would read again. probe may be nil.
+// what Why would read again. The snapshot must be of the spec's scope. probe
+// may be nil.
 func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) (Verdict, error) {
 	if err := s.lock(ctx); err != nil {
 		return Verdict{}, err
 	}
 	defer func() { <-s.sem }()
+	t, err := s.table(spec.Scope)
+	if err != nil {
+		return Verdict{}, err
+	}
 	sockets := slices.Clone(snap.Port(spec.Port)) // a snapshot is never changed
-	s.b.flags(spec, sockets, owners)
+	t.flags(spec, sockets, owners)
 	return explain(spec, probe, snap, sockets, owners), nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the
 // socket again. If spec.UID is not the caller's, the bind is made as that
-// user, where MayBindAs allows it.
+// user, and inside spec.NetNS, where MayBind allows it.
 func TryBind(spec BindSpec) Probe {
 	start := time.Now()
-	err := asUser(spec.UID, func() error { return bind(spec) })
+	err := asBinder(spec, func() error { return bind(spec) })
 	return Probe{Spec: spec, At: start, Took: time.Since(start), Err: err}
 }

@@ -24,7 +24,10 @@ type bsdBackend struct {
 	skipped int // lines of the last table that were not understood
 }
 
-func openBackend() (backend, error) {
+func openBackend(scope Scope) (backend, error) {
+	if scope.Protocol == UDP {
+		return gopsutilBackend{protocol: UDP, capabilities: udpCaps()}, nil
+	}
 	b := &bsdBackend{argv: []string{"/usr/sbin/netstat", "-anvW", "-p", "tcp"}, parse: parseDarwinNetstat}
 	if runtime.GOOS == "freebsd" {
 		b.argv, b.parse = []string{"/usr/bin/sockstat", "-46sw", "-P", "tcp"}, parseSockstat
@@ -33,6 +36,16 @@ func openBackend() (backend, error) {
 		return nil, &OpError{Op: "find the system's tool for its socket table", Err: err}
 	}
 	return b, nil
+}
+
+// udpCaps: gopsutil runs lsof on macOS, which shows only the sockets of
+// processes that the user may look into.
+func udpCaps() Caps {
+	c := Caps{Source: "gopsutil", AllHolders: os.Geteuid() == 0}
+	if !c.AllHolders {
+		c.Notes = append(c.Notes, "other users' UDP sockets may be hidden: run as root to see them")
+	}
+	return c
 }
 
 func (b *bsdBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) {

@@ -14,18 +14,25 @@ import (
 
 // openBackend prefers NETLINK_SOCK_DIAG, which is complete and fast, and
 // falls back to /proc/net where netlink is refused: some sandboxes filter it.
-func openBackend() (backend, error) {
+func openBackend(scope Scope) (backend, error) {
 	conn, err := sockdiag.Dial()
 	if err == nil {
+		d := &diagBackend{conn: conn, query: sockdiag.Query{Protocol: diagProtocol(scope.Protocol), States: sockdiag.AllStates}}
 		// A filter may let the socket through and refuse the request, so one
 		// is made before the reader counts as working.
-		err = conn.Dump(sockdiag.Query{States: sockdiag.StateListen}, func(*sockdiag.Record) bool { return true })
+		probe := d.query
+		probe.States = sockdiag.StateListen
+		err = conn.Dump(probe, func(*sockdiag.Record) bool { return true })
 		if err == nil {
-			return &diagBackend{conn: conn}, nil
+			return d, nil
 		}
 		conn.Close()
 	}
-	table, tableErr := openNetstat()
+	if !scope.NetNS.Own() {
+		// /proc/net is that of the process, not of the thread that asks.
+		return nil, &OpError{Op: "read the socket table of another network namespace", Err: err, Hint: "allow NETLINK_SOCK_DIAG"}
+	}
+	table, tableErr := openNetstat(scope.Protocol)
 	if tableErr != nil {
 		return nil, &OpError{
 			Op:   "read the socket table",
@@ -49,9 +56,18 @@ func (t *tableBackend) caps() Caps {
 	return c
 }
 
+// diagProtocol is the number by which sock_diag knows a protocol.
+func diagProtocol(p Protocol) sockdiag.Protocol {
+	if p == UDP {
+		return sockdiag.UDP
+	}
+	return sockdiag.TCP
+}
+
 // diagBackend reads through sock_diag.
 type diagBackend struct {
 	conn  *sockdiag.Conn
+	query sockdiag.Query
 	known *Caps
 	// iter reads the options of ownerless sockets; nil before it was needed
 	// and where it is not permitted.
@@ -72,8 +88,13 @@ func (d *diagBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err := d.conn.Dump(sockdiag.Query{States: sockdiag.AllStates}, func(r *sockdiag.Record) bool {
-		dst = append(dst, fromRecord(r))
+	udp := d.query.Protocol == sockdiag.UDP
+	err := d.conn.Dump(d.query, func(r *sockdiag.Record) bool {
+		s := fromRecord(r)
+		if udp && s.State == Bound {
+			s.State = Unconn
+		}
+		dst = append(dst, s)
 		return true
 	})
 	if err != nil {

@@ -15,13 +15,16 @@ import (
 // netstatBackend reads through go-netstat, which tells a process for each
 // socket and neither inodes nor timers. Each platform file says what its
 // states mean and what is missing.
-type netstatBackend struct{}
+type netstatBackend struct{ protocol Protocol }
 
-func (netstatBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) {
+func (n netstatBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) {
 	tables := []struct {
 		family Family
 		read   func(netstat.AcceptFn) ([]netstat.SockTabEntry, error)
 	}{{INET, netstat.TCPSocks}, {INET6, netstat.TCP6Socks}}
+	if n.protocol == UDP {
+		tables[0].read, tables[1].read = netstat.UDPSocks, netstat.UDP6Socks
+	}
 	for _, t := range tables {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -30,7 +33,7 @@ func (netstatBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) 
 			// go-netstat compares each accepted socket with each descriptor
 			// of the system. TIME-WAIT sockets have no descriptor and are
 			// the many, so they are taken here and refused to it.
-			s := fromNetstat(e, t.family)
+			s := n.socket(e, t.family)
 			if s.State != TimeWait {
 				return true
 			}
@@ -44,7 +47,7 @@ func (netstatBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) 
 			return nil, &OpError{Op: "read the socket table", Err: err}
 		}
 		for i := range entries {
-			dst = append(dst, fromNetstat(&entries[i], t.family))
+			dst = append(dst, n.socket(&entries[i], t.family))
 		}
 	}
 	return dst, nil
@@ -59,6 +62,19 @@ func (netstatBackend) owners(ctx context.Context, sockets []Socket) (*Owners, er
 func (netstatBackend) flags(BindSpec, []Socket, *Owners) {}
 
 func (netstatBackend) close() error { return nil }
+
+// socket translates an entry. A UDP socket's state says only whether it has a
+// peer, and Windows does not tell one.
+func (n netstatBackend) socket(e *netstat.SockTabEntry, family Family) Socket {
+	s := fromNetstat(e, family)
+	if n.protocol == UDP {
+		s.State = Unconn
+		if s.Remote.IsValid() {
+			s.State = Established
+		}
+	}
+	return s
+}
 
 func fromNetstat(e *netstat.SockTabEntry, family Family) Socket {
 	s := Socket{

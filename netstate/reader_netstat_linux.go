@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openNetstat reads /proc/net/tcp and tcp6. It fails only if /proc cannot be
-// read at all.
-func openNetstat() (backend, error) {
-	f, err := os.Open("/proc/net/tcp")
+// openNetstat reads /proc/net/tcp and tcp6, or udp and udp6. It fails only if
+// /proc cannot be read at all.
+func openNetstat(protocol Protocol) (backend, error) {
+	f, err := os.Open("/proc/net/" + protocol.String())
 	if err != nil {
 		hint := "run where /proc/net may be read"
 		if errors.Is(err, fs.ErrNotExist) {
@@ -21,7 +21,7 @@ func openNetstat() (backend, error) {
 		return nil, &OpError{Op: "read the socket table in /proc", Err: err, Hint: hint}
 	}
 	f.Close()
-	return netstatBackend{}, nil
+	return netstatBackend{protocol}, nil
 }
 
 // caps says what go-netstat leaves out; Linux itself could tell more, so the

@@ -20,7 +20,7 @@ import (
 
 func TestNetstatReadsEachState(t *testing.T) {
 	lab.NeedNamespace(t)
-	b, err := openNetstat()
+	b, err := openNetstat(TCP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestNetstatWithoutProc(t *testing.T) {
 			result <- fmt.Errorf("%w: %w", errNoMountNamespace, err)
 			return
 		}
-		_, err := openNetstat()
+		_, err := openNetstat(TCP)
 		result <- err
 	}()
 	err := <-result

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func openBackend() (backend, error) { return netstatBackend{}, nil }
+func openBackend(scope Scope) (backend, error) { return netstatBackend{scope.Protocol}, nil }
 
 func (netstatBackend) caps() Caps { return windowsCaps() }
 

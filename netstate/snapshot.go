@@ -12,6 +12,8 @@ import (
 // new one, so any number of goroutines may keep and read it.
 type Snapshot struct {
 	At time.Time
+	// Scope says whose sockets they are.
+	Scope
 	// Sockets is sorted by local port, then state (LISTEN first), then remote.
 	Sockets []Socket
 	Caps    Caps
@@ -45,7 +47,7 @@ func compareSockets(a, b Socket) int {
 // stateRank orders states by how much they matter to somebody who wants the
 // port: what a process holds first, what the kernel remembers last.
 var stateRank = [16]uint8{
-	Listen: 1, Bound: 2, Established: 3, SynSent: 4, SynRecv: 5, NewSynRecv: 5,
+	Listen: 1, Unconn: 1, Bound: 2, Established: 3, SynSent: 4, SynRecv: 5, NewSynRecv: 5,
 	CloseWait: 6, FinWait1: 7, FinWait2: 8, Closing: 9, LastAck: 10, TimeWait: 11, Closed: 12,
 }
 
@@ -86,7 +88,7 @@ func Serves(sockets []Socket) bool {
 		return true
 	}
 	for i := range sockets {
-		if s := &sockets[i]; s.State == Listen || s.State == Bound {
+		if s := &sockets[i]; s.Serving() {
 			return true
 		}
 	}

@@ -78,7 +78,7 @@ const (
 	FlagsBPF        FlagsFrom = "bpf"        // read in the kernel by a BPF iterator
 )
 
-// Socket is one TCP socket as the system's table showed it at Snapshot.At.
+// Socket is one TCP or UDP socket as the system's table showed it at Snapshot.At.
 // A zero number in Inode, Cookie or PID means that the table did not tell.
 type Socket struct {
 	// Local and Remote hold IPv4 addresses unmapped: an IPv4 connection of a
@@ -124,7 +124,13 @@ type Socket struct {
 // by itself or with its peer; no signal can help. A listener and a bound
 // socket always belong to a process, also where the table does not say which.
 func (s *Socket) Owned() bool {
-	return s.Inode != 0 || s.PID != 0 || s.State == Listen || s.State == Bound
+	return s.Inode != 0 || s.PID != 0 || s.Serving()
+}
+
+// Serving reports whether the socket is one that no connection made: it
+// listens, or is bound, or is a UDP socket without a peer.
+func (s *Socket) Serving() bool {
+	return s.State == Listen || s.State == Bound || s.State == Unconn
 }
 
 // Lingering reports whether the socket is one that only the kernel holds:

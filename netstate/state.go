@@ -2,7 +2,7 @@ package netstate
 
 import "fmt"
 
-// State is the state of a TCP socket, numbered as the Linux kernel numbers it
+// State is the state of a socket, numbered as the Linux kernel numbers it
 // (include/net/tcp_states.h), so that a state read from NETLINK_SOCK_DIAG or
 // /proc/net/tcp needs no table. Other systems' readers translate.
 type State uint8
@@ -27,6 +27,10 @@ const (
 	// The kernel answers such a socket as state 7; the reader renames it here,
 	// because a closed socket that still has a port is exactly a bound one.
 	Bound State = 13
+	// Unconn is a UDP socket that is bound and has no peer. The kernel uses
+	// the number of CLOSED; it is renamed because it is what a UDP server's
+	// socket looks like.
+	Unconn State = 14
 )
 
 // The names are those that ss(8) prints.
@@ -44,6 +48,7 @@ var stateNames = [...]string{
 	Closing:     "CLOSING",
 	NewSynRecv:  "NEW-SYN-RECV",
 	Bound:       "BOUND",
+	Unconn:      "UNCONN",
 }
 
 // String returns the state's name as ss(8) prints it.
@@ -73,5 +78,5 @@ func ParseState(name string) (State, error) {
 			return State(s), nil
 		}
 	}
-	return 0, fmt.Errorf("no TCP state is called %q: use a name as ss prints it, such as LISTEN or TIME-WAIT", name)
+	return 0, fmt.Errorf("no state is called %q: use a name as ss prints it, such as LISTEN or TIME-WAIT", name)
 }

@@ -76,7 +76,11 @@ func cause(v *Verdict) string {
 	s := &first.Socket
 	switch v.Reason {
 	case ReasonHeld:
-		return fmt.Sprintf("%s listens on %s%s", HoldersText(first.Holders), s.Local, dualStack(v.Spec, s))
+		does := "listens on"
+		if s.State == Unconn {
+			does = "has the UDP port"
+		}
+		return fmt.Sprintf("%s %s %s%s", HoldersText(first.Holders), does, s.Local, dualStack(v.Spec, s))
 	case ReasonBound:
 		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", HoldersText(first.Holders), s.Local)
 	case ReasonInUse:

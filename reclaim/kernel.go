@@ -17,13 +17,13 @@ type Kernel interface {
 	// one. It returns ErrStale if id names another process by now, and
 	// ErrGone if none.
 	Open(id netstate.ProcessID) (Process, error)
-	// Destroy ends the sockets in the kernel by cookie and returns how many
-	// it ended. A socket that has gone by itself counts as ended.
-	Destroy(ctx context.Context, sockets []netstate.Socket) (int, error)
-	// Wake fires, possibly for nothing, when a socket of the port may have
-	// ended, until ctx ends. It may return nil where the system has no such
+	// Destroy ends sockets of the spec's scope in the kernel by cookie and
+	// returns how many it ended. A socket that has gone by itself counts as ended.
+	Destroy(ctx context.Context, spec netstate.BindSpec, sockets []netstate.Socket) (int, error)
+	// Wake fires, possibly for nothing, when a socket of the spec's port may
+	// have ended, until ctx ends. It may return nil where the system has no such
 	// event; the interval of the policy then is all there is.
-	Wake(ctx context.Context, port uint16) <-chan struct{}
+	Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{}
 }
 
 // Process is one process that cannot be mistaken for another: a pidfd on

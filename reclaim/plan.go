@@ -175,6 +175,9 @@ func (p *Plan) addHolders(self Self) {
 		}
 	}
 	clients := p.Verdict.Counts[netstate.Established]
+	if p.Spec.Protocol == netstate.UDP {
+		clients = 0 // a socket with a peer is one of the server's own
+	}
 	for _, h := range parentsFirst(targets) {
 		needs := self.lacks(h)
 		if needs != "" {

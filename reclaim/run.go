@@ -227,7 +227,7 @@ func (r *run) destroy(ctx context.Context) error {
 	if len(sockets) == 0 {
 		return nil
 	}
-	n, err := r.k.Destroy(ctx, sockets)
+	n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)
 	r.emit(Event{Kind: EventDestroyed, Step: r.step, Count: n})
 	if err != nil {
 		err = fmt.Errorf("destroyed %d of %d sockets: %w", n, len(sockets), err)

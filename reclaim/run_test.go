@@ -45,7 +45,7 @@ func gone(err error) error {
 // asleep is a kernel that reports nothing, so that only the interval wakes.
 type asleep struct{ scripted }
 
-func (asleep) Wake(context.Context, uint16) <-chan struct{} { return nil }
+func (asleep) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return nil }
 
 var gateway = netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), 18789)
 

@@ -98,8 +98,13 @@ func (p *pidfdProcess) Close() error {
 
 // Destroy ends each socket by its cookie, so that a new socket at the same
 // address is never hit. It stops at the first refusal.
-func (*System) Destroy(ctx context.Context, sockets []netstate.Socket) (int, error) {
-	conn, err := sockdiag.Dial()
+func (*System) Destroy(ctx context.Context, spec netstate.BindSpec, sockets []netstate.Socket) (int, error) {
+	var conn *sockdiag.Conn
+	// A netlink socket stays in the namespace that it was made in.
+	err := spec.NetNS.Do(func() (err error) {
+		conn, err = sockdiag.Dial()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -117,8 +122,16 @@ func (*System) Destroy(ctx context.Context, sockets []netstate.Socket) (int, err
 }
 
 // Wake listens to the kernel's reports of ended sockets.
-func (*System) Wake(ctx context.Context, port uint16) <-chan struct{} {
-	events, err := sockdiag.Subscribe()
+func (*System) Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{} {
+	protocol := sockdiag.TCP
+	if spec.Protocol == netstate.UDP {
+		protocol = sockdiag.UDP
+	}
+	var events *sockdiag.Events
+	err := spec.NetNS.Do(func() (err error) {
+		events, err = sockdiag.Subscribe(protocol)
+		return err
+	})
 	if err != nil {
 		return nil
 	}
@@ -129,7 +142,7 @@ func (*System) Wake(ctx context.Context, port uint16) <-chan struct{} {
 			err := events.Next(func(r *sockdiag.Record) {
 				// A refused probe of our own has no port when it ends, so it
 				// never wakes its own waiter.
-				if r != nil && r.LocalPort != port {
+				if r != nil && r.LocalPort != spec.Port {
 					return
 				}
 				select {

@@ -92,11 +92,11 @@ func (p *polledProcess) Close() error {
 }
 
 // Destroy is not possible here: the sockets end by themselves.
-func (*System) Destroy(context.Context, []netstate.Socket) (int, error) {
+func (*System) Destroy(context.Context, netstate.BindSpec, []netstate.Socket) (int, error) {
 	return 0, fmt.Errorf("destroying single sockets: %w on this system", errors.ErrUnsupported)
 }
 
 // Wake returns nil: there is no event for the end of a socket here.
-func (*System) Wake(context.Context, uint16) <-chan struct{} { return nil }
+func (*System) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return nil }
 
 func mayDestroy() bool { return false }

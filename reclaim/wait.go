@@ -53,7 +53,7 @@ func WaitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout, interval time.Duration, on func(Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wake := k.Wake(ctx, spec.Port)
+	wake := k.Wake(ctx, spec)
 	start := time.Now()
 	deadline := start.Add(timeout)
 	timer := time.NewTimer(0)

@@ -28,11 +28,11 @@ const reportFD = 3
 
 func isolated() bool {
 	outside := os.Getenv(stageEnv)
-	here, err := netns()
+	here, err := currentNetNS()
 	return err == nil && outside != "" && !strings.HasPrefix(outside, enterPrefix) && here != outside
 }
 
-func netns() (string, error) { return os.Readlink("/proc/self/ns/net") }
+func currentNetNS() (string, error) { return os.Readlink("/proc/self/ns/net") }
 
 func runTests(m Runner) int {
 	if isolated() {
@@ -58,7 +58,7 @@ func runTests(m Runner) int {
 // returns its exit status, or an error if it was not possible; no test has run
 // then. An ordinary user may make one only inside a new user namespace.
 func runInside() (int, error) {
-	outside, err := netns()
+	outside, err := currentNetNS()
 	if err != nil {
 		return 0, err
 	}
@@ -136,7 +136,7 @@ func runInside() (int, error) {
 // enter prepares the namespace that this process was started in and becomes
 // the process that runs the tests. It returns only if that failed.
 func enter(outside string) error {
-	here, err := netns()
+	here, err := currentNetNS()
 	if err != nil {
 		return err
 	}

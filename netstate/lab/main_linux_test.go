@@ -56,7 +56,7 @@ func TestAct(t *testing.T) {
 		}
 		select {}
 	case "say":
-		ns, err := netns()
+		ns, err := currentNetNS()
 		fmt.Printf("isolated %v\nnetns %s %v\nfailure %s\n", Isolated(), ns, err, os.Getenv(failureEnv))
 	case "nested":
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestAct$")
@@ -65,7 +65,7 @@ func TestAct(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		ns, _ := netns()
+		ns, _ := currentNetNS()
 		fmt.Printf("outer %s\n%s", ns, out)
 	}
 }
@@ -183,7 +183,7 @@ func TestMainPassesFlagsOn(t *testing.T) {
 	if n := bytes.Count(out, []byte("=== RUN")); n != 1 {
 		t.Errorf("the tests ran %d times", n)
 	}
-	if here, _ := netns(); line(out, "netns") == here {
+	if here, _ := currentNetNS(); line(out, "netns") == here {
 		t.Errorf("it runs in %s, as this test does", here)
 	}
 }
@@ -268,7 +268,7 @@ func TestMainDoesNotNest(t *testing.T) {
 
 func TestInheritedVariableDoesNotIsolate(t *testing.T) {
 	NeedNamespace(t)
-	here, err := netns()
+	here, err := currentNetNS()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestMainRunsInPlaceWhereNamespacesAreForbidden(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	here, _ := netns()
+	here, _ := currentNetNS()
 	if line(out, "isolated") != "false" || line(out, "netns") != here+" <nil>" || !strings.Contains(line(out, "failure"), "operation not permitted") {
 		t.Errorf("here is %s, output:\n%s", here, out)
 	}

@@ -333,7 +333,7 @@ func (k *Kernel) Why(ctx context.Context, spec netstate.BindSpec) (netstate.Verd
 // socket that is not there counts, and so does a bound one, which the kernel
 // cannot find either. A listener only stops listening: its process still has
 // the port.
-func (k *Kernel) Destroy(ctx context.Context, sockets []netstate.Socket) (int, error) {
+func (k *Kernel) Destroy(ctx context.Context, _ netstate.BindSpec, sockets []netstate.Socket) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.call(Call{Op: "destroy", Count: len(sockets)})
@@ -368,11 +368,11 @@ func (k *Kernel) destroy(cookie uint64) {
 
 // Wake fires when a socket of the port ends, except by its timer, until ctx
 // ends.
-func (k *Kernel) Wake(ctx context.Context, port uint16) <-chan struct{} {
+func (k *Kernel) Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{} {
 	if k.NoWake {
 		return nil
 	}
-	w := &waiter{port: port, c: make(chan struct{}, 1)}
+	w := &waiter{port: spec.Port, c: make(chan struct{}, 1)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.waiters[w] = true

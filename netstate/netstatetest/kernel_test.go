@@ -20,8 +20,8 @@ import (
 var _ interface {
 	Why(context.Context, netstate.BindSpec) (netstate.Verdict, error)
 	TryBind(netstate.BindSpec) netstate.Probe
-	Destroy(context.Context, []netstate.Socket) (int, error)
-	Wake(context.Context, uint16) <-chan struct{}
+	Destroy(context.Context, netstate.BindSpec, []netstate.Socket) (int, error)
+	Wake(context.Context, netstate.BindSpec) <-chan struct{}
 	netstate.Reader
 	Owners(context.Context, []netstate.Socket) (*netstate.Owners, error)
 } = (*Kernel)(nil)
@@ -71,8 +71,8 @@ func TestSignalEndsAProcessAfterItsDelay(t *testing.T) {
 		listen(t, k, node, spec)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		wake := k.Wake(ctx, spec.Port)
-		other := k.Wake(ctx, 80)
+		wake := k.Wake(ctx, spec)
+		other := k.Wake(ctx, netstate.BindSpec{Port: 80})
 
 		if err := k.Listen(node, spec); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("a second listener: %v", err)
@@ -212,7 +212,7 @@ func TestConnectionsLeaveTimeWait(t *testing.T) {
 		gone := child(spec)
 		gone.State, gone.Remote = netstate.CloseWait, netip.MustParseAddrPort("127.0.0.1:50001")
 		k.Add(gone, node)
-		wake := k.Wake(t.Context(), spec.Port)
+		wake := k.Wake(t.Context(), spec)
 		node.Exit()
 		if !fired(wake) {
 			t.Error("nobody was told of the end")
@@ -283,27 +283,27 @@ func TestDestroy(t *testing.T) {
 		k.Add(netstate.Socket{Local: spec.AddrPort(), Remote: client, State: netstate.TimeWait})
 		node := k.Start(netstate.Holder{}, Behaviour{})
 		k.Add(netstate.Socket{Local: netip.MustParseAddrPort("127.0.0.1:80"), State: netstate.Listen}, node)
-		wake := k.Wake(t.Context(), spec.Port)
+		wake := k.Wake(t.Context(), spec)
 		snap, err := k.Read(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 
 		k.Caps.Destroy = false
-		if n, err := k.Destroy(t.Context(), snap.Sockets); n != 0 || !errors.Is(err, fs.ErrPermission) {
+		if n, err := k.Destroy(t.Context(), netstate.BindSpec{}, snap.Sockets); n != 0 || !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("without the right: %d, %v", n, err)
 		}
 		k.Caps.Destroy = true
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if n, err := k.Destroy(ctx, snap.Sockets); n != 0 || !errors.Is(err, context.Canceled) {
+		if n, err := k.Destroy(ctx, netstate.BindSpec{}, snap.Sockets); n != 0 || !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %d, %v", n, err)
 		}
 		if k.TryBind(spec).Bindable() {
 			t.Error("a refused or cancelled destroy did something")
 		}
 		for range 2 { // the second time they are gone, which counts
-			if n, err := k.Destroy(t.Context(), snap.Sockets); n != 2 || err != nil {
+			if n, err := k.Destroy(t.Context(), netstate.BindSpec{}, snap.Sockets); n != 2 || err != nil {
 				t.Errorf("%d, %v", n, err)
 			}
 		}
@@ -385,7 +385,7 @@ func TestWaitersEndWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := New()
 		ctx, cancel := context.WithCancel(t.Context())
-		k.Wake(ctx, 80)
+		k.Wake(ctx, netstate.BindSpec{Port: 80})
 		cancel()
 		synctest.Wait()
 		if len(k.waiters) != 0 {
@@ -399,7 +399,7 @@ func TestWaitersEndWithTheirContext(t *testing.T) {
 			}
 		}
 		k.NoWake = true
-		if k.Wake(t.Context(), 80) != nil {
+		if k.Wake(t.Context(), netstate.BindSpec{Port: 80}) != nil {
 			t.Error("NoWake has a channel")
 		}
 	})

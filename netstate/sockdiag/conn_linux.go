@@ -50,16 +50,34 @@ func (c *Conn) Close() error { return os.NewSyscallError("close", unix.Close(c.f
 // Dump calls visit for each socket of q until it returns false. The record is
 // reused: copy what outlives the call.
 func (c *Conn) Dump(q Query, visit func(*Record) bool) error {
-	c.seq++
-	c.req = appendDump(c.req[:0], c.seq, q)
-	if err := c.send(); err != nil {
+	if q.Protocol == 0 || q.Protocol == TCP {
+		c.seq++
+		c.req = appendDump(c.req[:0], c.seq, q)
+		_, err := c.dump(visit)
 		return err
 	}
-	wanted := true
-	return c.answers(func(m message) (bool, error) {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		c.seq++
+		c.req = appendFamilyDump(c.req[:0], c.seq, q, family)
+		if more, err := c.dump(visit); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// dump sends the request and reports whether visit wanted all that came.
+func (c *Conn) dump(visit func(*Record) bool) (wanted bool, err error) {
+	if err := c.send(); err != nil {
+		return false, err
+	}
+	wanted = true
+	err = c.answers(func(m message) (bool, error) {
 		switch {
 		case m.typ == typeDone:
-			return true, nil
+			// The kernel says in it why it broke off, such as ENOENT where it
+			// knows no sockets of this protocol.
+			return true, c.refused("dump", m.body)
 		case m.typ == typeError:
 			return true, c.refused("dump", m.body)
 		case !m.isSocket() || !wanted:
@@ -71,6 +89,7 @@ func (c *Conn) Dump(q Query, visit func(*Record) bool) error {
 		wanted = visit(&c.rec)
 		return false, nil
 	})
+	return wanted, err
 }
 
 // Destroy ends the socket that r describes. It returns an error that unwraps

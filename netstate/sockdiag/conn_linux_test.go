@@ -118,7 +118,7 @@ func TestDumpDoesNotAllocate(t *testing.T) {
 }
 
 func TestEventsReportTheEnd(t *testing.T) {
-	events, err := Subscribe()
+	events, err := Subscribe(TCP)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Events receives the end of every TCP socket of the network namespace, which
-// the kernel multicasts to anyone who listens. A TIME-WAIT socket ends
+// Events receives the end of every socket of one protocol in the network
+// namespace, which the kernel multicasts to anyone who listens. A TIME-WAIT socket ends
 // without an event, and a socket that enters TIME-WAIT is reported though the
 // port stays taken: an event is a reason to look, never an answer.
 type Events struct {
@@ -20,16 +20,23 @@ type Events struct {
 // The multicast groups of include/uapi/linux/sock_diag.h.
 const (
 	groupInetTCPDestroy  = 1 // SKNLGRP_INET_TCP_DESTROY
+	groupInetUDPDestroy  = 2 // SKNLGRP_INET_UDP_DESTROY
 	groupInet6TCPDestroy = 3 // SKNLGRP_INET6_TCP_DESTROY
+	groupInet6UDPDestroy = 4 // SKNLGRP_INET6_UDP_DESTROY
 )
 
-// Subscribe joins the groups. It needs no privilege.
-func Subscribe() (*Events, error) {
+// Subscribe joins the groups of a protocol in the network namespace of the
+// calling thread. It needs no privilege.
+func Subscribe(protocol Protocol) (*Events, error) {
+	groups := uint32(1<<(groupInetTCPDestroy-1) | 1<<(groupInet6TCPDestroy-1))
+	if protocol == UDP {
+		groups = 1<<(groupInetUDPDestroy-1) | 1<<(groupInet6UDPDestroy-1)
+	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket NETLINK_SOCK_DIAG", err)
 	}
-	addr := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1<<(groupInetTCPDestroy-1) | 1<<(groupInet6TCPDestroy-1)}
+	addr := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}
 	if err := unix.Bind(fd, addr); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind NETLINK_SOCK_DIAG groups", err)

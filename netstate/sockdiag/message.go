@@ -15,8 +15,19 @@ const AllStates = 1<<14 - 2
 // their own, so that this dump does not depend on the number of connections.
 const StateListen = 1 << 10
 
+// Protocol is a transport protocol by its number in an IP header.
+type Protocol uint8
+
+// The protocols whose sockets the kernel can be asked for here.
+const (
+	TCP Protocol = 6
+	UDP Protocol = 17
+)
+
 // Query selects the sockets of a dump.
 type Query struct {
+	// Protocol is TCP if it is 0.
+	Protocol Protocol
 	// States has one bit for each wanted state.
 	States uint32
 	// Port restricts the dump to sockets with this local port; 0 is all.
@@ -67,7 +78,8 @@ const (
 // errTruncated is returned for a message that ends before its own length.
 var errTruncated = errors.New("sock_diag answer is cut short")
 
-// appendDump appends the request for q.
+// appendDump appends the request for the sockets of q of both families, which
+// only the older request of TCP can ask for at once.
 func appendDump(b []byte, seq uint32, q Query) []byte {
 	b = appendHeader(b, sizeHeader+sizeCompat, typeCompat, flagRequest|flagDump, seq)
 	var req [sizeCompat]byte
@@ -75,6 +87,17 @@ func appendDump(b []byte, seq uint32, q Query) []byte {
 	// The family stays AF_UNSPEC, which the kernel takes as "both".
 	binary.BigEndian.PutUint16(req[4:], q.Port)
 	binary.NativeEndian.PutUint32(req[4+sizeSockID:], q.States)
+	return append(b, req[:]...)
+}
+
+// appendFamilyDump appends the request for the sockets of q of one family.
+func appendFamilyDump(b []byte, seq uint32, q Query, family uint8) []byte {
+	b = appendHeader(b, sizeHeader+sizeReqV2, typeFamily, flagRequest|flagDump, seq)
+	var req [sizeReqV2]byte
+	// struct inet_diag_req_v2: family, protocol, ext, pad, states, id.
+	req[0], req[1] = family, uint8(q.Protocol)
+	binary.NativeEndian.PutUint32(req[4:], q.States)
+	binary.BigEndian.PutUint16(req[8:], q.Port)
 	return append(b, req[:]...)
 }
 

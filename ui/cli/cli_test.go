@@ -81,7 +81,7 @@ func TestUsage(t *testing.T) {
 		{"wait 80 --timeout=-1s", "berth: --timeout is -1s, and cannot be negative\n"},
 		{"wait 80 --interval=0s", "berth: --interval is 0s, and must be above zero\n"},
 		{"list 80", "berth: list takes no argument, and \"80\" is one\nberth: hint: see berth list --help\n"},
-		{"list --state LISTENING", "berth: no TCP state is called \"LISTENING\": use a name as ss prints it, such as LISTEN or TIME-WAIT\n"},
+		{"list --state LISTENING", "berth: no state is called \"LISTENING\": use a name as ss prints it, such as LISTEN or TIME-WAIT\n"},
 		{"list --port 0", "berth: port \"0\" is not a number from 1 to 65535\n"},
 		{"run", "berth: run needs a command\nberth: hint: for example: berth run --port 8080 -- node server.js\n"},
 		{"run --port 99999 -- true", "berth: port \"99999\" is not a number from 1 to 65535\n"},

@@ -10,6 +10,7 @@ import (
 
 	"berth/gatewaylaunch"
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 )
 
@@ -133,6 +134,7 @@ func hintOf(err error) string {
 		told interface{ Hint() string }
 		host *netstate.HostError
 		op   *netstate.OpError
+		ns   *netns.Error
 	)
 	switch {
 	case errors.As(err, &f) && f.hint != "":
@@ -143,6 +145,8 @@ func hintOf(err error) string {
 		return host.Hint
 	case errors.As(err, &op):
 		return op.Hint
+	case errors.As(err, &ns):
+		return ns.Hint
 	}
 	return ""
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"os/user"
 	"strconv"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 )
 
 // common are the flags of every verb.
@@ -38,7 +41,7 @@ const hostUsage = "address that the server binds: an IP address, loopback, any, 
 
 func (b *bind) register(fs *pflag.FlagSet) {
 	fs.StringVar(&b.host, "host", "", hostUsage)
-	fs.BoolVar(&b.reuseaddr, "reuseaddr", true, "the server sets SO_REUSEADDR, as Node and Go do")
+	fs.BoolVar(&b.reuseaddr, "reuseaddr", true, "the server sets SO_REUSEADDR, as Node and Go do for TCP (default false with --udp)")
 	fs.BoolVar(&b.reuseport, "reuseport", false, "the server sets SO_REUSEPORT")
 	fs.BoolVar(&b.v6only, "v6only", false, "the server sets IPV6_V6ONLY (default: only for a specific IPv6 address)")
 }
@@ -49,19 +52,39 @@ func (b *bind) registerUser(fs *pflag.FlagSet) {
 	fs.StringVar(&b.user, "uid", "", "the user that the server runs as, a number or a name (root only; default you)")
 }
 
-// spec is the bind that the flags describe. An empty host means fallback,
-// which may be empty too and then is 127.0.0.1.
+// spec is the TCP bind in this process's own network namespace that the flags
+// describe. An empty host means fallback, which may be empty too and then is
+// 127.0.0.1.
 func (b *bind) spec(ctx context.Context, flags *pflag.FlagSet, fallback string, port uint16) (netstate.BindSpec, error) {
+	return b.specIn(ctx, flags, fallback, port, netstate.Scope{})
+}
+
+// specs are the binds that the flags describe in each of the scopes.
+func (b *bind) specs(ctx context.Context, flags *pflag.FlagSet, port uint16, scopes []netstate.Scope) ([]netstate.BindSpec, error) {
+	specs := make([]netstate.BindSpec, len(scopes))
+	for i, scope := range scopes {
+		var err error
+		if specs[i], err = b.specIn(ctx, flags, "", port, scope); err != nil {
+			return nil, err
+		}
+	}
+	return specs, nil
+}
+
+func (b *bind) specIn(ctx context.Context, flags *pflag.FlagSet, fallback string, port uint16, scope netstate.Scope) (netstate.BindSpec, error) {
 	host := b.host
 	if host == "" {
 		host = fallback
 	}
-	addr, err := netstate.ResolveHost(ctx, host)
+	addr, err := resolveIn(ctx, scope, host)
 	if err != nil {
 		return netstate.BindSpec{}, err
 	}
-	spec := netstate.NewBindSpec(addr, port)
-	spec.ReuseAddr, spec.ReusePort = b.reuseaddr, b.reuseport
+	spec := netstate.NewBindSpec(addr, port).In(scope)
+	spec.ReusePort = b.reuseport
+	if flags.Changed("reuseaddr") {
+		spec.ReuseAddr = b.reuseaddr
+	}
 	if flags.Changed("v6only") {
 		// An IPv4 socket has no such option, so it can only be off there.
 		if b.v6only && spec.Family == netstate.INET {
@@ -73,11 +96,70 @@ func (b *bind) spec(ctx context.Context, flags *pflag.FlagSet, fallback string, 
 		if spec.UID, err = uidOf(b.user); err != nil {
 			return netstate.BindSpec{}, err
 		}
-		if err := netstate.MayBindAs(spec.UID); err != nil {
-			return netstate.BindSpec{}, err
-		}
 	}
-	return spec, nil
+	return spec, netstate.MayBind(spec)
+}
+
+// resolveIn resolves a host inside the scope's network namespace, which has
+// interfaces and addresses of its own.
+func resolveIn(ctx context.Context, scope netstate.Scope, host string) (addr netip.Addr, err error) {
+	err = scope.NetNS.Do(func() error {
+		var err error
+		addr, err = netstate.ResolveHost(ctx, host)
+		return err
+	})
+	return addr, err
+}
+
+// where are the flags that choose among the sockets of the machine.
+type where struct {
+	netns string
+	udp   bool
+}
+
+// everyNamespace is the value of --netns that means all of them.
+const everyNamespace = "all"
+
+func (w *where) register(fs *pflag.FlagSet) {
+	fs.StringVar(&w.netns, "netns", "", "the network namespace to look in: of a process (PID), by name or container, or all (default berth's own)")
+	fs.BoolVar(&w.udp, "udp", false, "UDP instead of TCP")
+}
+
+// scopes are what the flags choose, this process's own namespace first. If all
+// are wanted and some may not be entered, note says so.
+func (w *where) scopes(ctx context.Context) (scopes []netstate.Scope, note string, err error) {
+	protocol := netstate.TCP
+	if w.udp {
+		protocol = netstate.UDP
+	}
+	scope := func(ns netns.Namespace) netstate.Scope { return netstate.Scope{Protocol: protocol, NetNS: ns} }
+	switch w.netns {
+	case "":
+		return []netstate.Scope{scope(netns.Namespace{})}, "", nil
+	case everyNamespace:
+		all, err := netstate.Namespaces(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		scopes = []netstate.Scope{scope(netns.Namespace{})}
+		closed := 0
+		for _, ns := range all {
+			if ns.Do(func() error { return nil }) != nil {
+				closed++
+				continue
+			}
+			scopes = append(scopes, scope(ns))
+		}
+		if closed > 0 || os.Geteuid() != 0 {
+			note = "only berth's own network namespace is shown: run as root to see those of containers and of other users"
+		}
+		return scopes, note, nil
+	}
+	ns, err := netstate.FindNamespace(ctx, w.netns)
+	if errors.Is(err, netns.ErrUnknown) {
+		return nil, "", usage("berth list --netns all shows what there is", "%w", err)
+	}
+	return []netstate.Scope{scope(ns)}, "", err
 }
 
 // uidOf is the number of a user, who must exist: a mistyped one would get an

@@ -18,6 +18,7 @@ import (
 func (a *app) freeCommand() *cobra.Command {
 	var (
 		b      bind
+		w      where
 		c      consent
 		dryRun bool
 		policy = reclaim.DefaultPolicy()
@@ -36,6 +37,7 @@ the grace period. The port is free when a real bind says so.`,
 	}
 	fs := cmd.Flags()
 	b.register(fs)
+	w.register(fs)
 	c.register(fs)
 	fs.BoolVar(&dryRun, "dry-run", false, "show the plan and stop")
 	fs.DurationVar(&policy.Grace, "grace", policy.Grace, "how long a holder may take to exit after SIGTERM")
@@ -51,36 +53,54 @@ the grace period. The port is free when a real bind says so.`,
 		if err := notNegative("grace", policy.Grace); err != nil {
 			return err
 		}
-		spec, err := b.spec(ctx, fs, "", p)
+		scopes, note, err := w.scopes(ctx)
 		if err != nil {
 			return err
 		}
+		specs, err := b.specs(ctx, fs, p, scopes)
+		if err != nil {
+			return err
+		}
+		a.note(note)
 		sys, err := netstate.Open()
 		if err != nil {
 			return err
 		}
 		defer sys.Close()
-		plan, err := makePlan(ctx, sys, spec, policy)
-		if err != nil {
-			return err
-		}
-		if dryRun || !plan.Feasible || !a.json && !plan.Empty() {
-			if err := a.showPlan(&plan); err != nil {
+		for _, spec := range specs {
+			plan, err := makePlan(ctx, sys, spec, policy)
+			if err != nil {
+				return err
+			}
+			if len(specs) > 1 && !spec.NetNS.Own() && plan.Empty() {
+				continue // of several namespaces, one where nothing is to do
+			}
+			if err := a.free(ctx, sys, plan, c, dryRun); err != nil {
 				return err
 			}
 		}
-		if !plan.Feasible {
-			return infeasible(&plan)
-		}
-		if dryRun {
-			return nil
-		}
-		if err := a.confirm(ctx, &plan, c); err != nil {
-			return err
-		}
-		return a.reclaim(ctx, sys, plan, a.events(a.Out))
+		return nil
 	}
 	return cmd
+}
+
+// free shows the plan, asks, and carries it out.
+func (a *app) free(ctx context.Context, sys *netstate.System, plan reclaim.Plan, c consent, dryRun bool) error {
+	if dryRun || !plan.Feasible || !a.json && !plan.Empty() {
+		if err := a.showPlan(&plan); err != nil {
+			return err
+		}
+	}
+	if !plan.Feasible {
+		return infeasible(&plan)
+	}
+	if dryRun {
+		return nil
+	}
+	if err := a.confirm(ctx, &plan, c); err != nil {
+		return err
+	}
+	return a.reclaim(ctx, sys, plan, a.events(a.Out))
 }
 
 // makePlan asks the kernel why and plans accordingly.

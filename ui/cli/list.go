@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ func (a *app) listCommand() *cobra.Command {
 		host, only string
 		states     []string
 		opts       listOptions
+		w          where
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -31,7 +34,9 @@ bind say about a server that would bind there. The ports of outgoing
 connections are left out unless --all or --port asks for them.`,
 		Example: `  berth list
   berth list --state TIME-WAIT,CLOSE-WAIT
-  berth list --port 8080 --json`,
+  berth list --port 8080 --json
+  berth list --udp
+  berth list --netns all`,
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -39,6 +44,7 @@ connections are left out unless --all or --port asks for them.`,
 	fs.StringVar(&host, "host", "", hostUsage)
 	fs.StringSliceVar(&states, "state", nil, "only ports with a socket in one of these states, and only those sockets (names as ss prints them)")
 	fs.StringVar(&only, "port", "", "only this port")
+	w.register(fs)
 	fs.BoolVar(&opts.all, "all", false, "the ports of outgoing connections too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		for _, name := range states {
@@ -57,13 +63,13 @@ connections are left out unless --all or --port asks for them.`,
 		}
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
-		return a.list(ctx, host, opts)
+		return a.list(ctx, host, opts, &w)
 	}
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, host string, opts listOptions) error {
-	addr, err := netstate.ResolveHost(ctx, host)
+func (a *app) list(ctx context.Context, host string, opts listOptions, w *where) error {
+	scopes, note, err := w.scopes(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,24 +78,39 @@ func (a *app) list(ctx context.Context, host string, opts listOptions) error {
 		return err
 	}
 	defer sys.Close()
-	snap, err := sys.Read(ctx)
-	if err != nil {
-		return err
-	}
-	l := report.Listing{At: snap.At, Caps: snap.Caps}
-	var sockets []netstate.Socket
-	for number, all := range snap.Ports() {
-		if chosen := opts.choose(number, all); len(chosen) > 0 {
-			l.Ports = append(l.Ports, report.Port{Number: number, Sockets: chosen})
-			sockets = append(sockets, chosen...)
+	var (
+		l       report.Listing
+		sockets []netstate.Socket
+		addrs   = map[*netstate.Snapshot]netip.Addr{}
+	)
+	for _, scope := range scopes {
+		snap, err := sys.ReadIn(ctx, scope)
+		if err != nil {
+			return err
 		}
+		if addrs[snap], err = resolveIn(ctx, scope, host); err != nil {
+			return err
+		}
+		if l.At.IsZero() {
+			l.At, l.Caps = snap.At, snap.Caps
+		}
+		for number, all := range snap.Ports() {
+			if chosen := opts.choose(number, all); len(chosen) > 0 {
+				l.Ports = append(l.Ports, report.Port{Number: number, Snapshot: snap, Sockets: chosen})
+				sockets = append(sockets, chosen...)
+			}
+		}
+	}
+	if note != "" {
+		l.Caps.Notes = append(slices.Clone(l.Caps.Notes), note)
 	}
 	if l.Owners, err = sys.Owners(ctx, sockets); err != nil {
 		return err
 	}
 	for i := range l.Ports {
 		p := &l.Ports[i]
-		if p.Verdict, err = sys.Explain(ctx, netstate.NewBindSpec(addr, p.Number), nil, snap, l.Owners); err != nil {
+		spec := netstate.NewBindSpec(addrs[p.Snapshot], p.Number).In(p.Snapshot.Scope)
+		if p.Verdict, err = sys.Explain(ctx, spec, nil, p.Snapshot, l.Owners); err != nil {
 			return err
 		}
 	}

@@ -108,14 +108,14 @@ func (a *app) fullScreen() bool {
 }
 
 // withoutScreen answers as well as a verb can.
-func (a *app) withoutScreen(ctx context.Context, b *bind, fs *pflag.FlagSet, where string, command []string) error {
+func (a *app) withoutScreen(ctx context.Context, b *bind, fs *pflag.FlagSet, at string, command []string) error {
 	if len(command) > 0 {
 		return usage("berth run -- COMMAND starts it in the foreground", "the full-screen interface, which would start the command, needs a terminal")
 	}
-	if where == "" {
-		return a.list(ctx, b.host, listOptions{})
+	if at == "" {
+		return a.list(ctx, b.host, listOptions{}, &where{})
 	}
-	p, err := port(where)
+	p, err := port(at)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *app) withoutScreen(ctx context.Context, b *bind, fs *pflag.FlagSet, whe
 	if err != nil {
 		return err
 	}
-	return a.why(ctx, spec)
+	return a.why(ctx, []netstate.BindSpec{spec}, "")
 }
 
 // interfaceOf prepares the engine and what the interface is started with. The

@@ -12,6 +12,7 @@ import (
 func (a *app) waitCommand() *cobra.Command {
 	var (
 		b                 bind
+		w                 where
 		timeout, interval time.Duration
 		defaults          = reclaim.DefaultPolicy()
 	)
@@ -28,6 +29,7 @@ needs a right, an address of another machine) ends it at once.`,
 	fs := cmd.Flags()
 	b.register(fs)
 	b.registerUser(fs)
+	w.register(fs)
 	fs.DurationVar(&timeout, "timeout", defaults.Wait, "give up after this time")
 	fs.DurationVar(&interval, "interval", defaults.Interval, "try at least this often")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,16 +45,28 @@ needs a right, an address of another machine) ends it at once.`,
 		}
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
-		spec, err := b.spec(ctx, fs, "", p)
+		scopes, note, err := w.scopes(ctx)
 		if err != nil {
 			return err
 		}
+		specs, err := b.specs(ctx, fs, p, scopes)
+		if err != nil {
+			return err
+		}
+		a.note(note)
 		sys, err := netstate.Open()
 		if err != nil {
 			return err
 		}
 		defer sys.Close()
-		return reclaim.WaitBindable(ctx, reclaim.NewSystem(sys), spec, timeout, interval, a.events(a.Out))
+		start := time.Now()
+		for _, spec := range specs {
+			left := max(0, timeout-time.Since(start))
+			if err := reclaim.WaitBindable(ctx, reclaim.NewSystem(sys), spec, left, interval, a.events(a.Out)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return cmd
 }

@@ -106,6 +106,7 @@ func newClears(c netstate.Clears, at time.Time) Clears {
 
 // Bind is a netstate.BindSpec.
 type Bind struct {
+	Proto     string  `json:"proto"`
 	Host      string  `json:"host"`
 	Port      uint16  `json:"port"`
 	ReuseAddr bool    `json:"reuseaddr"`
@@ -117,7 +118,7 @@ type Bind struct {
 
 func newBind(spec netstate.BindSpec) Bind {
 	j := Bind{
-		Host: spec.Host(), Port: spec.Port,
+		Proto: spec.Protocol.String(), Host: spec.Host(), Port: spec.Port, NetNS: text(spec.NetNS.String()),
 		ReuseAddr: spec.ReuseAddr, ReusePort: spec.ReusePort, V6Only: spec.V6Only,
 	}
 	if spec.UID != noUID {

@@ -11,13 +11,16 @@ import (
 
 // Port is one port of a snapshot, with what the rules say about binding it.
 type Port struct {
-	Number  uint16
-	Sockets []netstate.Socket
-	Verdict netstate.Verdict
+	Number uint16
+	// Snapshot is the one that Sockets are part of.
+	Snapshot *netstate.Snapshot
+	Sockets  []netstate.Socket
+	Verdict  netstate.Verdict
 }
 
 // Listing is one snapshot by port: what "list" shows.
 type Listing struct {
+	// At and Caps are those of this process's own network namespace.
 	At    time.Time
 	Caps  netstate.Caps
 	Ports []Port
@@ -37,6 +40,7 @@ type List struct {
 // for Bind; no bind was made. Clears is that of the longest TIME-WAIT.
 type ListPort struct {
 	Proto    string         `json:"proto"`
+	NetNS    *string        `json:"netns"`
 	Port     uint16         `json:"port"`
 	Counts   map[string]int `json:"counts"`
 	Bind     Bind           `json:"bind"`
@@ -60,15 +64,15 @@ func NewList(l *Listing) List {
 	for i := range l.Ports {
 		p := &l.Ports[i]
 		jp := ListPort{
-			Proto: "tcp", Port: p.Number, Counts: counts(p.Verdict.Counts),
+			Proto: p.Snapshot.Protocol.String(), NetNS: text(p.Snapshot.NetNS.String()), Port: p.Number, Counts: counts(p.Verdict.Counts),
 			Bind: newBind(p.Verdict.Spec), Bindable: bindable(&p.Verdict),
 			Reason: reason(&p.Verdict), Evidence: string(p.Verdict.Evidence),
 			Holders: newHolders(l.Owners.OfAll(p.Sockets)),
-			Clears:  newClears(l.longest(p.Sockets), l.At), Sockets: []ListSocket{},
+			Clears:  newClears(p.longest(), p.Snapshot.At), Sockets: []ListSocket{},
 		}
 		for k := range p.Sockets {
 			s := &p.Sockets[k]
-			js := ListSocket{Socket: newSocket(s, l.Caps.Wheel.Clears(s, l.At), l.At), PIDs: []int{}}
+			js := ListSocket{Socket: newSocket(s, p.Snapshot.Clears(s), p.Snapshot.At), PIDs: []int{}}
 			for _, h := range l.Owners.Of(s) {
 				js.PIDs = append(js.PIDs, h.ID.PID)
 			}
@@ -84,9 +88,26 @@ func (t *Text) List(l *Listing) error {
 	if len(l.Ports) == 0 {
 		t.line("no port is in use that matches")
 	} else {
-		rows := [][]string{{"PORT", "BIND", "LISTEN", "ESTAB", "TIME-WAIT", "LONGEST", "OTHER", "HOLDER"}}
+		head := []string{"PORT", "BIND", "LISTEN", "ESTAB", "TIME-WAIT", "LONGEST", "OTHER", "HOLDER"}
+		if l.Ports[0].Snapshot.Protocol == netstate.UDP {
+			head = []string{"PORT", "BIND", "UNCONN", "ESTAB", "HOLDER"}
+		}
+		// The namespaces are told apart only where there are several.
+		several := slices.ContainsFunc(l.Ports, func(p Port) bool { return !p.Snapshot.NetNS.Own() })
+		if several {
+			head = slices.Insert(head, 1, "NETNS")
+		}
+		rows := [][]string{head}
 		for i := range l.Ports {
-			rows = append(rows, t.row(&l.Ports[i], l))
+			row := t.row(&l.Ports[i], l)
+			if several {
+				ns := "-"
+				if own := l.Ports[i].Snapshot.NetNS; !own.Own() {
+					ns = t.Clean(own.String())
+				}
+				row = slices.Insert(row, 1, ns)
+			}
+			rows = append(rows, row)
 		}
 		for i, line := range table(rows) {
 			if i == 0 {
@@ -103,17 +124,29 @@ func (t *Text) List(l *Listing) error {
 func (t *Text) ListPlain(l *Listing) error {
 	for i := range l.Ports {
 		p := &l.Ports[i]
-		s := fmt.Sprintf("%d %s: %s", p.Number, reasonWord(&p.Verdict), countsText(p.Verdict.Counts))
+		s := fmt.Sprintf("%s %s: %s", t.place(p), reasonWord(&p.Verdict), countsText(p.Verdict.Counts))
 		if hs := l.Owners.OfAll(p.Sockets); len(hs) > 0 {
 			s += ", by " + t.names(hs)
 		}
-		if c := l.longest(p.Sockets); c.Known() {
-			s += ", the longest TIME-WAIT has " + t.left(c, l.At)
+		if c := p.longest(); c.Known() {
+			s += ", the longest TIME-WAIT has " + t.left(c, p.Snapshot.At)
 		}
 		t.line("%s. %s", s, l.At.Local().Format(time.TimeOnly))
 	}
 	t.notes(l)
 	return t.err
+}
+
+// place is the port as a sentence names it: "80", "53/udp", "80 in netns blue".
+func (t *Text) place(p *Port) string {
+	s := strconv.Itoa(int(p.Number))
+	if p.Snapshot.Protocol == netstate.UDP {
+		s += "/udp"
+	}
+	if ns := p.Snapshot.NetNS; !ns.Own() {
+		s += " in netns " + t.Clean(ns.String())
+	}
+	return s
 }
 
 func (t *Text) notes(l *Listing) {
@@ -143,8 +176,8 @@ func (t *Text) row(p *Port, l *Listing) []string {
 		}
 	}
 	long := "-"
-	if c := l.longest(p.Sockets); c.Known() {
-		long = netstate.Seconds(c.From.Sub(l.At))
+	if c := p.longest(); c.Known() {
+		long = netstate.Seconds(c.From.Sub(p.Snapshot.At))
 	}
 	holder := t.names(l.Owners.OfAll(p.Sockets))
 	if holder == "" {
@@ -152,6 +185,9 @@ func (t *Text) row(p *Port, l *Listing) []string {
 		if slices.ContainsFunc(p.Sockets, func(s netstate.Socket) bool { return s.Owned() }) {
 			holder = "hidden"
 		}
+	}
+	if p.Snapshot.Protocol == netstate.UDP {
+		return []string{strconv.Itoa(int(p.Number)), t.verdictWord(&p.Verdict), number(counts[netstate.Unconn]), number(counts[netstate.Established]), holder}
 	}
 	return []string{
 		strconv.Itoa(int(p.Number)), t.verdictWord(&p.Verdict),
@@ -186,13 +222,13 @@ func number(n int) string {
 }
 
 // longest is the last end that is known of the TIME-WAIT sockets.
-func (l *Listing) longest(sockets []netstate.Socket) netstate.Clears {
+func (p *Port) longest() netstate.Clears {
 	var last netstate.Clears
-	for i := range sockets {
-		if sockets[i].State != netstate.TimeWait {
+	for i := range p.Sockets {
+		if p.Sockets[i].State != netstate.TimeWait {
 			continue
 		}
-		if c := l.Caps.Wheel.Clears(&sockets[i], l.At); c.Until.After(last.Until) {
+		if c := p.Snapshot.Clears(&p.Sockets[i]); c.Until.After(last.Until) {
 			last = c
 		}
 	}

@@ -127,8 +127,8 @@ func unsure() netstate.Verdict {
 func listing() *report.Listing {
 	snap, owners := scene()
 	return &report.Listing{At: at, Caps: snap.Caps, Owners: owners, Ports: []report.Port{
-		{Number: 9000, Sockets: snap.Port(9000), Verdict: unsure()},
-		{Number: 18789, Sockets: snap.Port(18789), Verdict: held()},
+		{Number: 9000, Snapshot: snap, Sockets: snap.Port(9000), Verdict: unsure()},
+		{Number: 18789, Snapshot: snap, Sockets: snap.Port(18789), Verdict: held()},
 	}}
 }
 

@@ -1,0 +1,23 @@
+//go:build !linux
+
+package netns
+
+import (
+	"context"
+	"errors"
+)
+
+// Do calls do, since there is only one namespace here.
+func (n Namespace) Do(do func() error) error { return do() }
+
+// List returns errors.ErrUnsupported.
+func List(context.Context) ([]Namespace, error) { return nil, unsupported("list", "all") }
+
+// Find returns errors.ErrUnsupported.
+func Find(_ context.Context, name string) (Namespace, error) {
+	return Namespace{}, unsupported("find", name)
+}
+
+func unsupported(op, name string) error {
+	return &Error{Op: op, Name: name, Err: errors.ErrUnsupported, Hint: "only Linux has network namespaces"}
+}
