@@ -109,10 +109,9 @@ func containerAt(path []string, i int) string {
 const idLength = 12
 
 // isContainerID reports whether s is a container's full id: 64 hex digits.
-func isContainerID(s string) bool {
-	if len(s) != 64 {
-		return false
-	}
+func isContainerID(s string) bool { return len(s) == 64 && isHex(s) }
+
+func isHex(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return false

@@ -51,12 +51,9 @@ func FindNamespace(ctx context.Context, name string) (netns.Namespace, error) {
 	if listErr != nil {
 		return n, err
 	}
-	const shortestID = 4 // a shorter beginning means too many
 	var found []netns.Namespace
 	for _, candidate := range all {
-		_, container := controlGroup(candidate.PID)
-		_, id, _ := strings.Cut(container, " ")
-		if container != "" && (name == container || name == id || len(name) >= shortestID && len(id) == idLength && strings.HasPrefix(id, name[:min(len(name), idLength)])) {
+		if _, container := controlGroup(candidate.PID); calledBy(name, container) {
 			found = append(found, candidate)
 		}
 	}
@@ -67,6 +64,23 @@ func FindNamespace(ctx context.Context, name string) (netns.Namespace, error) {
 		return found[0], nil
 	}
 	return n, &netns.Error{Op: "find", Name: name, Err: fmt.Errorf("%d containers are called that", len(found)), Hint: "give more of the container's id"}
+}
+
+// calledBy reports whether a person means a container, as Holder names it, by
+// a name: the whole of it, its part without the engine, or the beginning of an
+// id, which may also be longer than the part that is shown.
+func calledBy(name, container string) bool {
+	const shortest = 4 // a shorter beginning is more likely something else
+	_, id, _ := strings.Cut(container, " ")
+	switch {
+	case container == "" || name == "":
+		return false
+	case name == container, name == id:
+		return true
+	case len(name) < shortest || !isHex(id) || !isHex(name) || len(id) != idLength:
+		return false
+	}
+	return strings.HasPrefix(id, name) || strings.HasPrefix(name, id)
 }
 
 // namespaceName prefers the container, which people know, over the file that

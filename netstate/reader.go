@@ -3,6 +3,7 @@ package netstate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -50,6 +51,8 @@ type tableID struct {
 	netns    uint64
 }
 
+func (s Scope) table() tableID { return tableID{s.Protocol, s.NetNS.ID} }
+
 // table is how the sockets of one scope are read.
 type table struct {
 	backend
@@ -69,7 +72,7 @@ func Open() (*System, error) {
 
 // table returns the table of a scope. The lock must be held.
 func (s *System) table(scope Scope) (*table, error) {
-	id := tableID{scope.Protocol, scope.NetNS.ID}
+	id := scope.table()
 	if t := s.tables[id]; t != nil {
 		return t, nil
 	}
@@ -138,7 +141,7 @@ func (s *System) Close() error {
 func (s *System) Forget(scope Scope) error {
 	s.sem <- struct{}{}
 	defer func() { <-s.sem }()
-	id := tableID{scope.Protocol, scope.NetNS.ID}
+	id := scope.table()
 	t := s.tables[id]
 	if t == nil || id == (tableID{}) {
 		return nil
@@ -214,13 +217,16 @@ func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 // Explain is the function of that name, with the options of the port's
 // sockets filled in as far as this process may read them. A caller that has a
 // snapshot and its owners already, such as one that watches, saves with it
-// what Why would read again. The snapshot must be of the spec's scope. probe
-// may be nil.
+// what Why would read again. probe may be nil. A snapshot of another scope than
+// the spec's is an error, since it would explain nothing.
 func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) (Verdict, error) {
 	if err := s.lock(ctx); err != nil {
 		return Verdict{}, err
 	}
 	defer func() { <-s.sem }()
+	if spec.table() != snap.table() {
+		return Verdict{}, fmt.Errorf("explain %s by the %s sockets of another scope", spec, snap.Protocol)
+	}
 	t, err := s.table(spec.Scope)
 	if err != nil {
 		return Verdict{}, err

@@ -545,7 +545,7 @@ func ask(t *testing.T, sys *netstate.System, spec netstate.BindSpec) (rules, rea
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap, err = sys.Read(t.Context())
+	snap, err = sys.ReadIn(t.Context(), spec.Scope)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,15 +3,16 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Namespace names one network namespace. It is a value and holds nothing open:
-// each entry opens it anew and makes sure that it is still the same one. The
-// zero value is the namespace of this process.
+// Namespace names one network namespace. It is a value and, unless it comes
+// from Keep, holds nothing open: each entry opens it anew and makes sure that
+// it is still the same one. The zero value is the namespace of this process.
 type Namespace struct {
 	// ID is the inode number of the namespace, which lsns(8) shows as NS. The
 	// kernel gives it to no other namespace as long as this one exists.
@@ -25,6 +26,8 @@ type Namespace struct {
 	// PID is the lowest process that lives in it, as far as processes may be
 	// seen; 0 if there is none.
 	PID int
+
+	kept *os.File // by Keep; nil otherwise
 }
 
 // Own reports whether this is the namespace that the process itself lives in.

@@ -48,7 +48,9 @@ func (n Namespace) visit(do func() error) (unchanged bool, err error) {
 	if err != nil {
 		return true, n.fail(err)
 	}
-	defer target.Close()
+	if target != n.kept {
+		defer target.Close()
+	}
 	if err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
 		return true, n.fail(os.NewSyscallError("setns", err))
 	}
@@ -78,27 +80,48 @@ func onThread(do func() (unchanged bool)) {
 	<-done
 }
 
-// New makes a network namespace and calls setup inside it. It exists as long
-// as the file that is returned is open, or a socket inside it. It takes
-// CAP_SYS_ADMIN.
-func New(setup func() error) (n Namespace, keep *os.File, err error) {
+// Keep returns the namespace with a hold on it, so that it can be entered even
+// after the process is gone by which it was known, which is what stopping the
+// only server of a container does. Release lets go of it. The zero value needs
+// no hold. The errors are those of Do.
+func (n Namespace) Keep() (Namespace, error) {
+	if n.Own() || n.kept != nil {
+		return n, nil
+	}
+	f, err := n.open()
+	if err != nil {
+		return n, n.fail(err)
+	}
+	n.kept = f
+	return n, nil
+}
+
+// Release lets go of what Keep holds. Without further processes and sockets the
+// namespace then ends.
+func (n Namespace) Release() {
+	if n.kept != nil {
+		n.kept.Close()
+	}
+}
+
+// New makes a network namespace and calls setup inside it. It is kept until it
+// is released. It takes CAP_SYS_ADMIN.
+func New(setup func() error) (n Namespace, err error) {
 	onThread(func() (unchanged bool) {
 		if err = os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET)); err != nil {
 			return true
 		}
 		if err = setup(); err == nil {
-			keep, err = os.Open("/proc/thread-self/ns/net")
+			n.kept, err = os.Open("/proc/thread-self/ns/net")
 		}
 		return false
 	})
 	if err != nil {
-		return Namespace{}, nil, err
+		return Namespace{}, err
 	}
-	n.Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), keep.Fd())
-	if n.ID, err = identify(int(keep.Fd())); err != nil {
-		keep.Close()
-	}
-	return n, keep, err
+	n.Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.kept.Fd())
+	n.ID, err = identify(int(n.kept.Fd()))
+	return n, err
 }
 
 func (n Namespace) fail(err error) error {
@@ -122,6 +145,9 @@ func ownedByMe(pid int) bool {
 // open opens the namespace and makes sure that it is this one: a process
 // number may have passed on to a process elsewhere.
 func (n Namespace) open() (*os.File, error) {
+	if n.kept != nil {
+		return n.kept, nil
+	}
 	f, err := os.Open(n.Path)
 	if err == nil {
 		id, idErr := identify(int(f.Fd()))

@@ -35,8 +35,8 @@ func newNamespace(t *testing.T) netns.Namespace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ns.Close() })
-	return ns.Namespace
+	t.Cleanup(ns.Release)
+	return ns
 }
 
 // here is the namespace of the calling thread.
@@ -177,8 +177,7 @@ func TestFindAndList(t *testing.T) {
 func TestDoRefusesAnotherNamespace(t *testing.T) {
 	needRoot(t)
 	a, b := newNamespace(t), newNamespace(t)
-	mixed := a
-	mixed.ID, mixed.Path = b.ID+1_000_000, a.Path
+	mixed := netns.Namespace{ID: b.ID + 1_000_000, Path: a.Path}
 	entered := false
 	err := mixed.Do(func() error { entered = true; return nil })
 	if !errors.Is(err, fs.ErrNotExist) || entered {
@@ -204,6 +203,36 @@ func TestDoFindsAnotherWayIn(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
+}
+
+// A namespace that is kept can be entered after its only process has ended.
+func TestKeep(t *testing.T) {
+	needRoot(t)
+	cmd := child(t)
+	ns, err := netns.Find(t.Context(), strconv.Itoa(cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := ns.Keep()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if err := ns.Do(func() error { return nil }); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the hold: %v, want that it is gone", err)
+	}
+	if err := kept.Do(func() error {
+		if got := here(t); got != link(ns) {
+			t.Errorf("entered %s, want %s", got, link(ns))
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	kept.Release()
 }
 
 func TestFindRefuses(t *testing.T) {
@@ -274,7 +303,7 @@ func BenchmarkDo(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer ns.Close()
+	defer ns.Release()
 	for b.Loop() {
 		if err := ns.Do(func() error { return nil }); err != nil {
 			b.Fatal(err)

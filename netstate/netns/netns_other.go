@@ -10,6 +10,12 @@ import (
 // Do calls do, since there is only one namespace here.
 func (n Namespace) Do(do func() error) error { return do() }
 
+// Keep returns n.
+func (n Namespace) Keep() (Namespace, error) { return n, nil }
+
+// Release does nothing.
+func (n Namespace) Release() {}
+
 // List returns errors.ErrUnsupported.
 func List(context.Context) ([]Namespace, error) { return nil, unsupported("list", "all") }
 

@@ -126,7 +126,8 @@ func (w *where) register(fs *pflag.FlagSet) {
 }
 
 // scopes are what the flags choose, this process's own namespace first. If all
-// are wanted and some may not be entered, note says so.
+// are wanted and some may not be entered, note says so. The namespaces are kept
+// until the program ends, which every verb does soon.
 func (w *where) scopes(ctx context.Context) (scopes []netstate.Scope, note string, err error) {
 	protocol := netstate.TCP
 	if w.udp {
@@ -144,7 +145,11 @@ func (w *where) scopes(ctx context.Context) (scopes []netstate.Scope, note strin
 		scopes = []netstate.Scope{scope(netns.Namespace{})}
 		closed := 0
 		for _, ns := range all {
-			if ns.Do(func() error { return nil }) != nil {
+			ns, err := ns.Keep()
+			if err == nil {
+				err = ns.Do(func() error { return nil })
+			}
+			if err != nil {
 				closed++
 				continue
 			}
@@ -158,6 +163,10 @@ func (w *where) scopes(ctx context.Context) (scopes []netstate.Scope, note strin
 	ns, err := netstate.FindNamespace(ctx, w.netns)
 	if errors.Is(err, netns.ErrUnknown) {
 		return nil, "", usage("berth list --netns all shows what there is", "%w", err)
+	}
+	if err == nil {
+		// What is done in there may end the process by which it was found.
+		ns, err = ns.Keep()
 	}
 	return []netstate.Scope{scope(ns)}, "", err
 }
