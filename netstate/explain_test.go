@@ -262,3 +262,19 @@ func TestSummaryIsPlain(t *testing.T) {
 		}
 	}
 }
+
+// Nobody is said to be hidden from one who sees everybody.
+func TestHolderThatIsNoProcess(t *testing.T) {
+	spec := NewBindSpec(netip.MustParseAddr("127.0.0.1"), 4789).In(Scope{Protocol: UDP})
+	refused := Probe{Spec: spec, Err: syscall.EADDRINUSE}
+	socket := Socket{State: Unconn, Local: netip.MustParseAddrPort("0.0.0.0:4789"), Family: INET, Inode: 9}
+	for all, want := range map[bool]string{
+		true:  "the kernel itself (as for VXLAN, WireGuard or NFS) or a process outside this container has the UDP port 0.0.0.0:4789",
+		false: "a process that this user may not see has the UDP port 0.0.0.0:4789",
+	} {
+		snap := NewSnapshot(time.Time{}, []Socket{socket}, Caps{Source: "sock_diag", Inodes: true, AllHolders: all})
+		if v := Explain(spec, &refused, snap, NewOwners()); !strings.Contains(v.Summary, want) {
+			t.Errorf("all holders visible %v: %s", all, v.Summary)
+		}
+	}
+}

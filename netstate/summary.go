@@ -80,16 +80,31 @@ func cause(v *Verdict) string {
 		if s.State == Unconn {
 			does = "has the UDP port"
 		}
-		return fmt.Sprintf("%s %s %s%s", HoldersText(first.Holders), does, s.Local, dualStack(v.Spec, s))
+		return fmt.Sprintf("%s %s %s%s", v.who(first), does, s.Local, dualStack(v.Spec, s))
 	case ReasonBound:
-		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", HoldersText(first.Holders), s.Local)
+		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", v.who(first), s.Local)
 	case ReasonInUse:
 		if first.Outbound == Yes {
-			return fmt.Sprintf("%s uses the port as its own end of an outgoing connection to %s (%s)%s", HoldersText(first.Holders), s.Remote, s.State, others(same))
+			return fmt.Sprintf("%s uses the port as its own end of an outgoing connection to %s (%s)%s", v.who(first), s.Remote, s.State, others(same))
 		}
-		return fmt.Sprintf("%s holds a connection %s → %s (%s)%s", HoldersText(first.Holders), s.Local, s.Remote, s.State, others(same))
+		return fmt.Sprintf("%s holds a connection %s → %s (%s)%s", v.who(first), s.Local, s.Remote, s.State, others(same))
 	}
 	return lingering(v, first, same)
+}
+
+// who holds a blocker, as far as that can be told.
+func (v *Verdict) who(b *Blocker) string {
+	switch {
+	case len(b.Holders) > 0:
+		return HoldersText(b.Holders)
+	case !b.Socket.Owned():
+		return "a server that has not accepted it yet"
+	case v.Caps.AllHolders && v.Caps.Inodes:
+		// Every process was looked into. Such sockets belong to the kernel's
+		// own servers, or to a process in a pid namespace above this one.
+		return "the kernel itself (as for VXLAN, WireGuard or NFS) or a process outside this container"
+	}
+	return HoldersText(nil)
 }
 
 func lingering(v *Verdict, first *Blocker, same int) string {

@@ -165,6 +165,8 @@ func (t *Text) blockers(v *netstate.Verdict) {
 		}
 		if len(b.Holders) > 0 {
 			words = append(words, t.names(b.Holders))
+		} else if b.Socket.Owned() && v.Caps.AllHolders {
+			words = append(words, "no visible process")
 		} else if b.Socket.Owned() {
 			words = append(words, "holder hidden from you")
 		} else {
