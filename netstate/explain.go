@@ -181,33 +181,30 @@ func reasonFor(s *Socket) Reason {
 // and options: the addresses that a server might bind, with the three option
 // sets that servers use.
 func matrix(spec BindSpec, sockets []Socket) []Cell {
-	type place struct {
+	places := []BindSpec{spec}
+	for _, p := range []struct {
 		addr   netip.Addr
 		v6only bool
-	}
-	places := []place{{spec.Addr, spec.V6Only}}
-	for _, p := range []place{
+	}{
 		{netip.AddrFrom4([4]byte{127, 0, 0, 1}), false},
 		{netip.IPv4Unspecified(), false},
 		{netip.IPv6Loopback(), true},
 		{netip.IPv6Unspecified(), false},
 		{netip.IPv6Unspecified(), true},
 	} {
-		if p != places[0] {
-			places = append(places, p)
+		b := spec
+		b.Addr, b.V6Only, b.Family = p.addr, p.v6only, INET
+		if p.addr.Is6() {
+			b.Family = INET6
+		}
+		if b != spec {
+			places = append(places, b)
 		}
 	}
 	cells := make([]Cell, 0, 3*len(places))
-	for i, p := range places {
+	for _, b := range places {
 		for _, opt := range []struct{ addr, port bool }{{false, false}, {true, false}, {true, true}} {
-			b := spec
-			b.Addr, b.V6Only, b.ReuseAddr, b.ReusePort = p.addr, p.v6only, opt.addr, opt.port
-			if i > 0 {
-				b.Family = INET
-				if p.addr.Is6() {
-					b.Family = INET6
-				}
-			}
+			b.ReuseAddr, b.ReusePort = opt.addr, opt.port
 			cells = append(cells, Cell{Spec: b, Bindable: free(b, sockets)})
 		}
 	}

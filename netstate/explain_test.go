@@ -3,6 +3,7 @@
 package netstate
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -276,5 +277,18 @@ func TestHolderThatIsNoProcess(t *testing.T) {
 		if v := Explain(spec, &refused, snap, NewOwners()); !strings.Contains(v.Summary, want) {
 			t.Errorf("all holders visible %v: %s", all, v.Summary)
 		}
+	}
+}
+
+// A v4-mapped bind is not the same as a plain IPv4 one, so both have their row.
+func TestMatrixOfMappedHost(t *testing.T) {
+	v := Explain(NewBindSpec(netip.MustParseAddr("::ffff:127.0.0.1"), 8080), nil, NewSnapshot(time.Time{}, nil, Caps{}), nil)
+	hosts := map[string]int{}
+	for _, c := range v.Matrix {
+		hosts[c.Spec.Host()]++
+	}
+	want := map[string]int{"::ffff:127.0.0.1": 3, "127.0.0.1": 3, "0.0.0.0": 3, "::1": 3, "::": 6}
+	if !maps.Equal(hosts, want) {
+		t.Errorf("the matrix has %v, want %v", hosts, want)
 	}
 }
