@@ -70,6 +70,11 @@ func (w *walker) walk(ctx context.Context, wanted map[uint64]bool) error {
 		return os.NewSyscallError("open /proc", err)
 	}
 	defer unix.Close(proc)
+	// Since Linux 6.2 the size of the directory is the number of descriptors, so
+	// that kernel threads, most of the processes of a small system, need not be
+	// opened. Before, it is 0 for all, as this process's own shows.
+	var st unix.Stat_t
+	sized := unix.Fstatat(proc, "self/fd", &st, 0) == nil && st.Size > 0
 	return entries(proc, w.dirs, func(name []byte) error {
 		pid, ok := digits(name)
 		if !ok {
@@ -78,7 +83,11 @@ func (w *walker) walk(ctx context.Context, wanted map[uint64]bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		fds, err := unix.Openat(proc, string(name)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		dir := string(name) + "/fd"
+		if sized && unix.Fstatat(proc, dir, &st, 0) == nil && st.Size == 0 {
+			return nil
+		}
+		fds, err := unix.Openat(proc, dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil // another user's, or gone
 		}

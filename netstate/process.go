@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math"
+	"iter"
 	"os/user"
 	"strconv"
 	"syscall"
@@ -32,27 +32,38 @@ func IdentifyProcess(pid int) (ProcessID, error) {
 // and a later process may have the number; the chain then holds one process
 // too many.
 func Ancestors(ctx context.Context, pid int) []ProcessID {
-	return ancestors(ctx, pid, math.MaxInt)
+	stat, err := readStat(ctx, pid)
+	if err != nil {
+		return nil
+	}
+	var ids []ProcessID
+	for pid, stat := range ancestors(ctx, pid, stat) {
+		ids = append(ids, ProcessID{PID: pid, Start: stat.start})
+	}
+	return ids
 }
 
-func ancestors(ctx context.Context, pid, limit int) []ProcessID {
-	var chain []ProcessID
-	seen := map[int]bool{pid: true} // a chain read while it changes may loop
-	stat, err := readStat(ctx, pid)
-	for err == nil && pid > 1 && stat.parent > 0 && !seen[stat.parent] && len(chain) < limit && ctx.Err() == nil {
-		pid = stat.parent
-		seen[pid] = true
-		if stat, err = readStat(ctx, pid); err == nil {
-			chain = append(chain, ProcessID{PID: pid, Start: stat.start})
+// ancestors yields the chain above a process whose status has been read.
+func ancestors(ctx context.Context, pid int, stat procStat) iter.Seq2[int, procStat] {
+	return func(yield func(int, procStat) bool) {
+		seen := map[int]bool{pid: true} // a chain read while it changes may loop
+		for pid > 1 && stat.parent > 0 && !seen[stat.parent] && ctx.Err() == nil {
+			pid = stat.parent
+			seen[pid] = true
+			var err error
+			if stat, err = readStat(ctx, pid); err != nil || !yield(pid, stat) {
+				return
+			}
 		}
 	}
-	return chain
 }
 
-// procStat is what a process's place in the tree takes to know.
+// procStat is what one look at a process tells, so that a process need not be
+// looked at once for each of these facts.
 type procStat struct {
 	parent int    // 0 if there is none that can be seen
 	start  uint64 // as startToken returns it
+	name   string // what processName starts from
 }
 
 // processFacts reads what a person wants to know about a process before
@@ -60,24 +71,27 @@ type procStat struct {
 // the process itself cannot be seen, matching fs.ErrNotExist if it has ended.
 // FD is left at -1, since a process has a descriptor only for a socket.
 func processFacts(ctx context.Context, pid int) (Holder, error) {
-	id, err := IdentifyProcess(pid)
+	stat, err := readStat(ctx, pid)
 	if err != nil {
-		return Holder{}, err
+		return Holder{}, processError(pid, err)
 	}
+	id := ProcessID{PID: pid, Start: stat.start}
 	// The value is not made by process.NewProcess, which would read the start
 	// time once more.
 	p := &process.Process{Pid: int32(pid)}
 	h := Holder{ID: id, Started: startTime(id), FD: -1}
 	// The errors below say "not permitted" or "not told on this system", and
 	// both mean that the fact is unknown.
-	h.Name, _ = p.NameWithContext(ctx)
 	h.Cmdline, _ = p.CmdlineSliceWithContext(ctx)
+	h.Name = processName(ctx, pid, stat)
 	h.Cwd, _ = p.CwdWithContext(ctx)
-	h.User, h.UID = processUser(ctx, p)
+	h.User, h.UID = processUser(ctx, pid)
 	h.Unit, h.Container = controlGroup(pid)
-	for _, a := range ancestors(ctx, pid, maxParents) {
-		name, _ := (&process.Process{Pid: int32(a.PID)}).NameWithContext(ctx)
-		h.Parents = append(h.Parents, Parent{PID: a.PID, Name: name})
+	for pid, stat := range ancestors(ctx, pid, stat) {
+		h.Parents = append(h.Parents, Parent{PID: pid, Name: processName(ctx, pid, stat)})
+		if len(h.Parents) == maxParents {
+			break
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return Holder{}, err
@@ -92,22 +106,14 @@ func processFacts(ctx context.Context, pid int) (Holder, error) {
 	return h, nil
 }
 
-// processUser returns the effective user, as ps(1) does. A number without a
-// name, common in containers, has an empty name; an unknown number is -1.
-func processUser(ctx context.Context, p *process.Process) (name string, uid int) {
-	uids, err := p.UidsWithContext(ctx)
-	if err != nil || len(uids) == 0 {
-		name, _ = p.UsernameWithContext(ctx) // Windows has names only
-		return name, -1
+// accountName returns the name of a user; empty if there is none for the
+// number, which is common in containers.
+func accountName(uid int) string {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return ""
 	}
-	// Linux and FreeBSD list real, effective and saved; macOS the effective.
-	id := uids[min(1, len(uids)-1)]
-	// Numbers are unsigned 32-bit, though gopsutil keeps them signed.
-	uid = int(uint32(id))
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		name = u.Username
-	}
-	return name, uid
+	return u.Username
 }
 
 // ownersByPID reads the facts of each process that a table names. Processes

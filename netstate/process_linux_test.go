@@ -131,9 +131,6 @@ func TestAncestors(t *testing.T) {
 			t.Errorf("%v goes on after pid 1", ids)
 		}
 	}
-	if got := ancestors(context.Background(), os.Getpid(), 1); len(got) != 1 {
-		t.Errorf("a limit of 1 gave %v", got)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if got := Ancestors(ctx, os.Getpid()); len(got) != 0 {
@@ -146,15 +143,42 @@ func TestAncestors(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	const tail = " S 41 4211 4211 0 -1 4194304 500 0 0 0 1 2 0 0 20 0 11 0 987654 1234 99 18446744073709551615"
-	for _, name := range []string{"node", "", "a b", ")", "((", "x) R 7 7 (y"} {
+	for _, name := range []string{"node", "", "a b", ")", "((", "x) R 7 7 (y", "two\nlines"} {
 		got, err := parseStat([]byte("4211 (" + name + ")" + tail + "\n"))
-		if want := (procStat{parent: 41, start: 987654}); err != nil || got != want {
+		if want := (procStat{parent: 41, start: 987654, name: name}); err != nil || got != want {
 			t.Errorf("%q: %+v, %v; want %+v", name, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "4211 (node)", "4211 (node) S 41", "4211 (node) S x" + tail[5:], "4211 (node)" + tail[:len(" S 41 4211 4211 0 -1 4194304 500 0 0 0 1 2 0 0 20 0 11 0 ")] + "soon 1"} {
+	for _, bad := range []string{"", "4211 (node)", "4211 node" + tail, "4211 )node(" + tail, "4211 (node) S 41", "4211 (node) S x" + tail[5:], "4211 (node)" + tail[:len(" S 41 4211 4211 0 -1 4194304 500 0 0 0 1 2 0 0 20 0 11 0 ")] + "soon 1"} {
 		if got, err := parseStat([]byte(bad)); err == nil {
 			t.Errorf("%q was read as %+v", bad, got)
+		}
+	}
+}
+
+// The name is what the process was started as, however long it is and
+// whatever it is made of.
+func TestProcessName(t *testing.T) {
+	for _, name := range []string{"cat", "fourteen bytes", "fifteen bytes..", "sixteen bytes...", `back\slash`, "new\nline", `\n`} {
+		pid := startCat(t, name).Process.Pid
+		h, err := processFacts(t.Context(), pid)
+		if err != nil || h.Name != name {
+			t.Errorf("name %q (%v), want %q", h.Name, err, name)
+		}
+	}
+}
+
+func TestEffectiveUID(t *testing.T) {
+	for status, want := range map[string]int{
+		"Name:\tcat\nPPid:\t1\nUid:\t1000\t1001\t1002\t1003\nGid:\t1\t2\t3\t4\n": 1001,
+		"Name:\tcat\nUid:\t0\t4294967294\t0\t0\n":                                4294967294,
+		"Name:\tUid:\t1\t1\t1\t1\nUid:\t7\t8\t9\t9\n":                            8,
+		"Name:\tcat\nUid:\t0\n":                                                  -1,
+		"Name:\tcat\nUid:\ta\tb\tc\td\n":                                         -1,
+		"":                                                                       -1,
+	} {
+		if got := effectiveUID([]byte(status)); got != want {
+			t.Errorf("%q: uid %d, want %d", status, got, want)
 		}
 	}
 }
@@ -175,9 +199,10 @@ func TestProcessFactsOfAnotherUser(t *testing.T) {
 	if err != nil {
 		t.Skip("needs cat: ", err)
 	}
-	const nameless = 54321 // as in a container, whose users this system does not know
+	const nameless = 54321            // as in a container, whose users this system does not know
+	const subordinate = 3_000_000_000 // beyond a signed number, as user namespaces are given
 	nobody := uint32(65534)
-	for _, uid := range []uint32{nobody, nameless} {
+	for _, uid := range []uint32{nobody, nameless, subordinate} {
 		cmd := exec.Command(cat)
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

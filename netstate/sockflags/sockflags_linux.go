@@ -44,7 +44,10 @@ func (f field) of(word uint64) bool { return word>>f.shift&(1<<f.width-1) != 0 }
 // Open loads and attaches the iterator. The error unwraps to
 // ebpf.ErrNotSupported or to EPERM.
 func Open() (*Reader, error) {
-	spec, err := btf.LoadKernelSpec()
+	// Decoding the kernel's types is most of the cost of this function, and
+	// loading the program needs them too: with a common cache it is done once.
+	cache := btf.NewCache()
+	spec, err := cache.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's type information: %w", err)
 	}
@@ -52,17 +55,20 @@ func Open() (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
-		Name:         "berth_flags",
+	const name = "berth_flags"
+	loaded, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{name: {
+		Name:         name,
 		Type:         ebpf.Tracing,
 		AttachType:   ebpf.AttachTraceIter,
 		AttachTo:     "tcp",
 		License:      "GPL",
 		Instructions: layout.program(),
-	}, ebpf.ProgramOptions{})
+	}}}, ebpf.CollectionOptions{Cache: cache})
 	if err != nil {
 		return nil, fmt.Errorf("load the iterator: %w", err)
 	}
+	prog := loaded.DetachProgram(name)
+	loaded.Close()
 	iter, err := link.AttachIter(link.IterOptions{Program: prog})
 	if err != nil {
 		prog.Close()

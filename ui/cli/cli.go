@@ -47,7 +47,7 @@ func Main(ctx context.Context, args []string, std IO) int {
 	a := &app{IO: std}
 	// Until the flags are read, the environment decides how errors look.
 	a.look, _ = theme.Choose(theme.Wish{}, a.getenv)
-	root := a.root()
+	root := a.root(args)
 	// A nil slice would make cobra read the arguments of the process.
 	root.SetArgs(append([]string{}, args...))
 	root.SetIn(std.In)
@@ -73,7 +73,10 @@ type app struct {
 	look theme.Theme
 }
 
-func (a *app) root() *cobra.Command {
+// root is the command that runs args. If they begin with a verb, then no other
+// verb is built: none of them could be run, helped with or suggested, and all
+// of them together cost more than the answer to a simple question.
+func (a *app) root(args []string) *cobra.Command {
 	cmd := a.tuiCommand()
 	cmd.SilenceUsage = true
 	cmd.SilenceErrors = true
@@ -90,11 +93,37 @@ func (a *app) root() *cobra.Command {
 		a.plain = a.plain || a.getenv("ACCESSIBLE") != ""
 		return nil
 	}
-	cmd.AddCommand(
-		a.listCommand(), a.whyCommand(), a.freeCommand(), a.waitCommand(),
-		a.runCommand(), a.demoCommand(), a.versionCommand(),
-	)
+	chosen := verbs
+	if len(args) > 0 && slices.Contains(verbs, args[0]) {
+		chosen = args[:1]
+		cmd.CompletionOptions.DisableDefaultCmd = true // "completion" is one more verb
+	}
+	for _, name := range chosen {
+		cmd.AddCommand(a.verb(name))
+	}
 	return cmd
+}
+
+var verbs = []string{"list", "why", "free", "wait", "run", "demo", "version"}
+
+func (a *app) verb(name string) *cobra.Command {
+	switch name {
+	case "list":
+		return a.listCommand()
+	case "why":
+		return a.whyCommand()
+	case "free":
+		return a.freeCommand()
+	case "wait":
+		return a.waitCommand()
+	case "run":
+		return a.runCommand()
+	case "demo":
+		return a.demoCommand()
+	case "version":
+		return a.versionCommand()
+	}
+	panic("no verb is called " + name)
 }
 
 // getenv looks in the environment that was given, not in the process's own.

@@ -120,6 +120,25 @@ func TestHelpIsAnAnswer(t *testing.T) {
 	}
 }
 
+// A verb that is run is the only one that is built, which must not show.
+func TestOneVerbLooksLikeAll(t *testing.T) {
+	for _, verb := range verbs {
+		alone, among := berth(t, verb, "--help"), berth(t, "help", verb)
+		if alone != among || alone.status != 0 || alone.out == "" {
+			t.Errorf("berth %s --help is %+v\nand berth help %s is %+v", verb, alone, verb, among)
+		}
+	}
+	if r := berth(t, "completion", "bash"); r.status != 0 || r.out == "" {
+		t.Errorf("berth completion bash is %+v", r)
+	}
+	r := berth(t, "__complete", "")
+	for _, verb := range append([]string{"completion", "help"}, verbs...) {
+		if !strings.Contains("\n"+r.out, "\n"+verb+"\t") {
+			t.Errorf("the shell is not told of %s: %q", verb, r.out)
+		}
+	}
+}
+
 // A host that cannot be bound here is status 8, with what to give instead.
 func TestHostThatIsNotHere(t *testing.T) {
 	const host = "no-such-host.invalid"
