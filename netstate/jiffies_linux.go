@@ -90,7 +90,7 @@ func (c *jiffyClock) close() {
 func (c *jiffyClock) read() (jiffies uint64, edge time.Time, ok bool) {
 	tick := time.Second / time.Duration(c.hz)
 	lag := int64(maxBootLag / tick)
-	least, read := int64(0), false
+	least, got := int64(0), false
 	for range 3 {
 		// The counter starts 300 s before its 32 bits overflow (INITIAL_JIFFIES).
 		want := uint64(1<<32) - uint64(300*c.hz) + uint64(c.now()/tick)
@@ -98,13 +98,13 @@ func (c *jiffyClock) read() (jiffies uint64, edge time.Time, ok bool) {
 		if off := int64(value - want); !ok || off > lag || off < -lag {
 			continue
 		}
-		if behind := int64(c.now()/tick) - int64(value); !read || behind < least {
-			least, read = behind, true
+		if behind := int64(c.now()/tick) - int64(value); !got || behind < least {
+			least, got = behind, true
 		}
 	}
 	// A counter that falls further behind than it can while it is merely late
 	// has really lost ticks, as one that counts interrupts can.
-	if read && (!c.known || least < c.behind || least > c.behind+maxStale) {
+	if got && (!c.known || least < c.behind || least > c.behind+maxStale) {
 		c.behind, c.known = least, true
 	}
 	now := c.now()
