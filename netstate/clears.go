@@ -75,8 +75,8 @@ func latest(all []Blocker) Clears {
 	return last
 }
 
-// Exact reports whether the counter is known, and so the instant of an end. The
-// kernel keeps to it within a tick: measured, 0 to 4.6 ms late at HZ=250.
+// Exact reports whether the counter is known, and so the instant of an end. As
+// far as measured, the kernel keeps to it or ends the socket a tick later.
 func (w *Wheel) Exact() bool { return !w.edge.IsZero() }
 
 // length is the time for which a minisocket's timer was started. A program may
