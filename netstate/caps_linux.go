@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caps is worked out once: what this process may see does not change.
+// caps is worked out once, as what this process may see does not change, but
+// for the clock of the timers.
 func (d *diagBackend) caps() Caps {
 	if d.known == nil {
 		c := Caps{Source: "sock_diag", Timers: true, Bound: kernelAtLeast(6, 8), Inodes: true}
@@ -17,7 +18,7 @@ func (d *diagBackend) caps() Caps {
 		c.Destroy = hasCapability(unix.CAP_NET_ADMIN)
 		c.EphemeralFrom, c.EphemeralTo = ephemeralRange()
 		c.IPv6 = loopbackIPv6()
-		c.Wheel = readWheel()
+		d.wheel = openWheel()
 		if !c.Bound {
 			c.Notes = append(c.Notes, "sockets that are bound but do not listen are not listed before Linux 6.8")
 		}
@@ -31,6 +32,7 @@ func (d *diagBackend) caps() Caps {
 		d.known = &c
 	}
 	c := *d.known
+	c.Wheel = d.wheel.read(d.began)
 	return c
 }
 

@@ -10,11 +10,16 @@ const (
 	// timer where the kernel's HZ is not known: at HZ=100 the timer wheel is
 	// coarsest for a timer of 60 s.
 	worstSlack = 5120 * time.Millisecond
+	// firesLate bounds how long after the end of its slot a socket may still
+	// be seen. One tick is common, even on an idle machine.
+	firesLate = 20 * time.Millisecond
 )
 
 // Wheel is what is known of the kernel's timer wheel, which ends TIME-WAIT
 // late: a timer fires at the end of the slot that it falls into, and a slot of
-// a timer as long as TIME-WAIT lasts seconds (kernel/time/timer.c).
+// a timer as long as TIME-WAIT lasts seconds (kernel/time/timer.c). Slots are
+// counted in jiffies from 0, so that the counter of jiffies tells where they
+// end, and any user may read that (jiffies_linux.go).
 type Wheel struct {
 	// HZ is the number of jiffies a second.
 	HZ int
@@ -22,12 +27,13 @@ type Wheel struct {
 	// FIN-WAIT-2.
 	finTimeout time.Duration
 
-	// The jiffies counter was jiffies when the monotonic clock showed mono,
-	// which was at at. All zero if the counter may not be read; the width of
-	// a slot is known all the same.
+	// The counter of jiffies stepped to jiffies at edge, which is zero if the
+	// counter cannot be read. The width of a slot is known all the same.
 	jiffies uint64
-	mono    time.Duration
-	at      time.Time
+	edge    time.Time
+	// The kernel worked out what its timers had left at some moment from began
+	// until the table was read; zero if that took no time to speak of.
+	began time.Time
 }
 
 // Clears says when a socket that was read at at stops blocking if nobody does
@@ -69,10 +75,13 @@ func latest(all []Blocker) Clears {
 	return last
 }
 
-// Exact reports whether the counter is known, and so the instant of an end.
-func (w *Wheel) Exact() bool { return !w.at.IsZero() }
+// Exact reports whether the counter is known, and so the instant of an end. As
+// far as measured, the kernel keeps to it or ends the socket a tick later.
+func (w *Wheel) Exact() bool { return !w.edge.IsZero() }
 
-// length is the time for which a minisocket's timer was started.
+// length is the time for which a minisocket's timer was started. A program may
+// choose another for its own sockets in FIN-WAIT-2 (TCP_LINGER2), which cannot
+// be seen; what is said of their end may be wrong by the slot of either.
 func (w *Wheel) length(s State) time.Duration {
 	if s == FinWait2 {
 		return w.finTimeout
@@ -104,15 +113,31 @@ func (w *Wheel) clears(at time.Time, left, length time.Duration) Clears {
 	if !w.Exact() {
 		return Clears{From: from, Until: from.Add(time.Duration(slot) * w.tick())}
 	}
-	// The counter steps at multiples of the tick on the monotonic clock.
-	now := w.mono + at.Sub(w.at)
-	jiffies := w.jiffies + uint64(now/w.tick()) - uint64(w.mono/w.tick())
-	expires := jiffies + w.toJiffies(left)
-	// The kernel worked out left a moment before at, perhaps one jiffy
-	// earlier; at the edge of a slot that leaves two answers.
-	fires := func(expires uint64) time.Time {
-		at := (expires/slot + 1) * slot
-		return w.at.Add(time.Duration(at-w.jiffies)*w.tick() - w.mono%w.tick())
+	began := w.began
+	if began.IsZero() || began.After(at) {
+		began = at
 	}
-	return Clears{From: fires(expires - 1), Until: fires(expires)}
+	// If the counter stepped while the table was read, and only over the edge
+	// of a slot, that leaves two answers.
+	first, last := w.counter(began)+w.toJiffies(left), w.counter(at)+w.toJiffies(left)
+	if left == 0 {
+		// The kernel does not say how long ago the timer was due, and it may
+		// be about to end the socket at this very moment.
+		first -= 1 + w.toJiffies(firesLate)
+	}
+	fires := func(expires uint64) time.Time {
+		edge := (expires/slot + 1) * slot
+		return at.Add(w.edge.Sub(at) + time.Duration(edge-w.jiffies)*w.tick())
+	}
+	return Clears{From: fires(first), Until: fires(last)}
+}
+
+// counter is the value of the counter at a moment.
+func (w *Wheel) counter(at time.Time) uint64 {
+	since, tick := at.Sub(w.edge), w.tick()
+	steps := since / tick
+	if since%tick < 0 {
+		steps--
+	}
+	return w.jiffies + uint64(steps)
 }

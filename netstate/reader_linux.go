@@ -69,6 +69,8 @@ type diagBackend struct {
 	conn  *sockdiag.Conn
 	query sockdiag.Query
 	known *Caps
+	wheel *wheelReader // nil before known is set, and where nothing is known
+	began time.Time    // when the last reading of the table began
 	// iter reads the options of ownerless sockets; nil before it was needed
 	// and where it is not permitted.
 	iter      *sockflags.Reader
@@ -81,6 +83,7 @@ func (d *diagBackend) close() error {
 	if d.iter != nil {
 		d.iter.Close()
 	}
+	d.wheel.close()
 	return d.conn.Close()
 }
 
@@ -88,6 +91,7 @@ func (d *diagBackend) read(ctx context.Context, dst []Socket) ([]Socket, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	d.began = time.Now()
 	udp := d.query.Protocol == sockdiag.UDP
 	err := d.conn.Dump(d.query, func(r *sockdiag.Record) bool {
 		s := fromRecord(r)

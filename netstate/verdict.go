@@ -45,7 +45,8 @@ type Blocker struct {
 // means that it never does or that nobody can tell.
 type Clears struct {
 	// From and Until bound the instant. The kernel's timer wheel lets a
-	// TIME-WAIT socket block up to 2.05 s beyond its own timer.
+	// TIME-WAIT socket block for up to seconds beyond its own timer; where the
+	// wheel can be read that is known, and the two are the same.
 	From, Until time.Time
 }
 

@@ -22,57 +22,53 @@ func TestSlot(t *testing.T) {
 	}
 }
 
-func TestHZ(t *testing.T) {
-	for _, c := range []struct {
-		jiffies uint64
-		mono    time.Duration
-		want    int
-	}{
-		{4296174825, 5130361460150 * time.Nanosecond, 250},
-		{1<<32 - 300*1000 + 1000*1000, 1000 * time.Second, 1000},
-		{1<<32 - 300*100 + 5*100, 5 * time.Second, 100},
-		{7, time.Hour, 0},
-	} {
-		if got := hzOf(c.jiffies, c.mono); got != c.want {
-			t.Errorf("%d jiffies at %v: HZ %d, want %d", c.jiffies, c.mono, got, c.want)
-		}
-	}
-}
-
 // TestWheelCovers: whatever the phase, the real end of a timer lies within
-// what is said of it, and with the counter known that is one or two instants.
+// what is said of it without the counter, and with it, it is one instant.
 func TestWheelCovers(t *testing.T) {
-	base := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
-	w := &Wheel{HZ: 250, jiffies: 4296174825, mono: 5130361460150 * time.Nanosecond, at: base}
+	edge := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
+	w := &Wheel{HZ: 250, jiffies: 4296174825, edge: edge}
 	blind := &Wheel{HZ: 250}
-	two := 0
-	for ms := 0; ms < 4096; ms += 7 {
-		at := base.Add(time.Duration(ms) * time.Millisecond)
+	for ms := -4096; ms < 4096; ms += 7 {
+		at := edge.Add(time.Duration(ms) * time.Millisecond)
 		c := w.clears(at, time.Minute, time.Minute)
 		b := blind.clears(at, time.Minute, time.Minute)
-		if c.From.Before(at.Add(time.Minute-w.tick())) || c.Until.After(at.Add(time.Minute+2052*time.Millisecond)) {
-			t.Errorf("read %d ms later: from %v until %v", ms, c.From.Sub(at), c.Until.Sub(at))
+		if !c.From.Equal(c.Until) {
+			t.Errorf("read %d ms later: two answers, %v and %v", ms, c.From.Sub(at), c.Until.Sub(at))
 		}
-		if c.Until.Before(b.From) || c.Until.After(b.Until.Add(w.tick())) {
+		// The kernel rounds down to a jiffy when it starts the timer.
+		if c.From.Before(b.From.Add(-w.tick())) || c.Until.After(b.Until) {
 			t.Errorf("read %d ms later: the exact end %v is outside %v to %v", ms, c.Until.Sub(at), b.From.Sub(at), b.Until.Sub(at))
 		}
-		if !c.From.Equal(c.Until) {
-			two++
+		if since := c.Until.Sub(edge); since%w.tick() != 0 || (w.jiffies+uint64(since/w.tick()))%512 != 0 {
+			t.Errorf("read %d ms later: %v after an edge is none", ms, since)
 		}
-	}
-	if two > 10 {
-		t.Errorf("%d of 586 readings left two answers", two)
 	}
 }
 
-func TestParseTimerList(t *testing.T) {
-	j, m, ok := parseTimerList([]byte("Timer List Version: v0.10\nnow at 5130361460150 nsecs\n\ncpu: 0\n  .last_jiffies   : 7\njiffies: 4296174825\n"))
-	if !ok || j != 4296174825 || m != 5130361460150 {
-		t.Errorf("got %d, %d, %v", j, m, ok)
-	}
-	for _, bad := range []string{"", "jiffies: 5\n", "now at x nsecs\njiffies: 5\n", "now at 5 nsecs\njiffies: x\n"} {
-		if _, _, ok := parseTimerList([]byte(bad)); ok {
-			t.Errorf("%q was understood", bad)
+// TestWheelAtTheEdgeOfASlot: a table that was read across the edge of a slot
+// leaves two ends, and so does a timer that was due at an unknown moment.
+func TestWheelAtTheEdgeOfASlot(t *testing.T) {
+	const slot = 2048 * time.Millisecond
+	edge := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
+	w := Wheel{HZ: 250, jiffies: 512 * 8_000_000, edge: edge} // an edge of a slot
+	at := func(ms int) time.Time { return edge.Add(time.Duration(ms) * time.Millisecond) }
+	for _, c := range []struct {
+		name         string
+		began, ended int // ms after the edge
+		left         time.Duration
+		from, until  time.Duration // after the edge
+	}{
+		{"within a slot", 3, 40, 512 * 4 * time.Millisecond, 2 * slot, 2 * slot},
+		{"across the edge", -1, 1, slot, slot, 2 * slot},
+		{"the last jiffy of a slot", -4, -1, slot, slot, slot},
+		{"the first jiffy of a slot", 0, 3, slot, 2 * slot, 2 * slot},
+		{"due, well within a slot", 500, 501, 0, slot, slot},
+		{"due, the slot just over", 2, 3, 0, 0, slot},
+	} {
+		w.began = at(c.began)
+		got := w.clears(at(c.ended), c.left, time.Minute)
+		if from, until := got.From.Sub(edge), got.Until.Sub(edge); from != c.from || until != c.until {
+			t.Errorf("%s: from %v until %v, want %v and %v", c.name, from, until, c.from, c.until)
 		}
 	}
 }

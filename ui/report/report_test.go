@@ -101,10 +101,11 @@ func lingering() netstate.Verdict {
 		Timer: netstate.TimerTimeWait, Expires: 57210 * time.Millisecond, Cookie: 5,
 	}
 	clears := (*netstate.Wheel)(nil).Clears(&s, at)
+	exact := netstate.Clears{From: clears.From, Until: clears.From}
 	return netstate.Verdict{
 		At: at, Spec: spec("127.0.0.1", 18789), Errno: "EADDRINUSE", Evidence: netstate.EvidenceBind, Reason: netstate.ReasonLingering,
 		Summary:  "127.0.0.1:18789 cannot be bound: a TIME-WAIT socket blocks it for 57.2 s more.",
-		Blockers: []netstate.Blocker{{Socket: s, Certain: true, Clears: clears}, {Socket: s, Clears: clears}},
+		Blockers: []netstate.Blocker{{Socket: s, Certain: true, Clears: clears}, {Socket: s, Clears: exact}},
 		Clears:   clears,
 		Cures:    []netstate.Cure{{Action: netstate.CureWait, Text: "wait 57.2 s", Command: "berth wait 18789 --timeout 60s"}},
 		Counts:   map[netstate.State]int{netstate.TimeWait: 2},

@@ -198,7 +198,11 @@ func (t *Text) left(c netstate.Clears, at time.Time) string {
 	if !c.Known() {
 		return ""
 	}
-	return netstate.Seconds(c.From.Sub(at)) + " left, at most " + netstate.Seconds(c.Until.Sub(at))
+	left, most := netstate.Seconds(c.From.Sub(at)), netstate.Seconds(c.Until.Sub(at))
+	if most == left {
+		return left + " left"
+	}
+	return left + " left, at most " + most
 }
 
 func (t *Text) holder(h netstate.Holder, now time.Time) {
