@@ -137,8 +137,9 @@ func plural(n int, one, many string) string {
 	return many
 }
 
-// HoldersText names holders in a sentence: "node (pid 4211, alice)", "node
-// (pid 4211, alice; 2 more processes share its socket)", or what can be said if none is visible.
+// HoldersText names holders in a sentence: "node (pid 4211, alice)", "nginx
+// (pid 4211, root, docker 3f2a61c09b1e)", "node (pid 4211, alice; 2 more
+// processes share its socket)", or what can be said if none is visible.
 func HoldersText(hs []Holder) string {
 	if len(hs) == 0 {
 		return "a process that this user may not see"
@@ -151,6 +152,9 @@ func HoldersText(hs []Holder) string {
 	text := fmt.Sprintf("%s (pid %d", name, h.ID.PID)
 	if h.User != "" {
 		text += ", " + PlainName(h.User)
+	}
+	if h.Container != "" {
+		text += ", " + PlainName(h.Container)
 	}
 	switch n := len(hs) - 1; {
 	case n == 1:

@@ -36,6 +36,22 @@ func (n Namespace) Do(do func() error) error {
 	return err
 }
 
+// Hold calls do with the same namespace, which cannot end until do returns: a
+// container's ends with its last process otherwise. Its error is that of do, or
+// an *Error as from Do.
+func (n Namespace) Hold(do func(held Namespace) error) error {
+	if n.Own() {
+		return do(n)
+	}
+	f, err := n.open()
+	if err != nil {
+		return n.fail(err)
+	}
+	defer f.Close()
+	n.Path = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	return do(n)
+}
+
 // visit moves the calling thread into the namespace and back, and reports
 // whether it is where it was.
 func (n Namespace) visit(do func() error) (unchanged bool, err error) {

@@ -206,6 +206,34 @@ func TestDoFindsAnotherWayIn(t *testing.T) {
 	}
 }
 
+// A namespace that is held outlives its last process.
+func TestHold(t *testing.T) {
+	needRoot(t)
+	cmd := child(t)
+	ns, err := netns.Find(t.Context(), strconv.Itoa(cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Hold(func(held netns.Namespace) error {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if err := ns.Do(func() error { return nil }); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("by its process: %v", err)
+		}
+		return held.Do(func() error {
+			if got := here(t); got != link(ns) {
+				t.Errorf("entered %s, want %s", got, link(ns))
+			}
+			return nil
+		})
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := ns.Hold(func(netns.Namespace) error { return nil }); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func TestFindRefuses(t *testing.T) {
 	for _, arg := range []string{"no-such-name", "4194303", "99999999999", "/no/such/file"} {
 		if ns, err := netns.Find(t.Context(), arg); !errors.Is(err, netns.ErrUnknown) {

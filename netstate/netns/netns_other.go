@@ -10,6 +10,9 @@ import (
 // Do calls do, since there is only one namespace here.
 func (n Namespace) Do(do func() error) error { return do() }
 
+// Hold calls do, since the only namespace never ends.
+func (n Namespace) Hold(do func(held Namespace) error) error { return do(n) }
+
 // List returns errors.ErrUnsupported.
 func List(context.Context) ([]Namespace, error) { return nil, unsupported("list", "all") }
 
