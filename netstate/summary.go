@@ -2,6 +2,7 @@ package netstate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -80,14 +81,14 @@ func cause(v *Verdict) string {
 		if s.State == Unconn {
 			does = "has the UDP port"
 		}
-		return fmt.Sprintf("%s %s %s%s", HoldersText(first.Holders), does, s.Local, dualStack(v.Spec, s))
+		return fmt.Sprintf("%s %s %s%s", v.holdersText(first.Holders), does, s.Local, dualStack(v.Spec, s))
 	case ReasonBound:
-		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", HoldersText(first.Holders), s.Local)
+		return fmt.Sprintf("%s has bound %s without listening, which lsof and ss do not show", v.holdersText(first.Holders), s.Local)
 	case ReasonInUse:
 		if first.Outbound == Yes {
-			return fmt.Sprintf("%s uses the port as its own end of an outgoing connection to %s (%s)%s", HoldersText(first.Holders), s.Remote, s.State, others(same))
+			return fmt.Sprintf("%s uses the port as its own end of an outgoing connection to %s (%s)%s", v.holdersText(first.Holders), s.Remote, s.State, others(same))
 		}
-		return fmt.Sprintf("%s holds a connection %s → %s (%s)%s", HoldersText(first.Holders), s.Local, s.Remote, s.State, others(same))
+		return fmt.Sprintf("%s holds a connection %s → %s (%s)%s", v.holdersText(first.Holders), s.Local, s.Remote, s.State, others(same))
 	}
 	return lingering(v, first, same)
 }
@@ -135,6 +136,16 @@ func plural(n int, one, many string) string {
 		return fmt.Sprintf(many, n)
 	}
 	return many
+}
+
+// holdersText is HoldersText without the container that the network namespace
+// of the bind is called by, since what is said names that already.
+func (v *Verdict) holdersText(hs []Holder) string {
+	if len(hs) > 0 && hs[0].Container != "" && hs[0].Container == v.Spec.NetNS.Name {
+		hs = slices.Clone(hs)
+		hs[0].Container = ""
+	}
+	return HoldersText(hs)
 }
 
 // HoldersText names holders in a sentence: "node (pid 4211, alice)", "nginx

@@ -87,7 +87,7 @@ func guarded(t *testing.T, st *stage, key tea.KeyMsg) {
 // play presses a key for each byte, with some time between them.
 func play(t *testing.T, script []byte) {
 	keys := []string{
-		"r", "R", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "p", "f", "?", "q",
+		"r", "R", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "n", "p", "f", "?", "q",
 		"up", "j", "G", "g", "ctrl+d", "h", "l", "backspace", " ", "postgres", "node", "ctrl+u",
 	}
 	gaps := []time.Duration{0, 0, 20 * time.Millisecond, grace, 2 * time.Second}
