@@ -75,7 +75,7 @@ var namespacePages = map[string]func(*stage){
 	},
 	"note": func(st *stage) {
 		st.script.spaces = nil
-		st.script.note = "only berth's own network namespace is shown: run as root to see those of containers and of other users"
+		st.script.note = "only berth's own network namespace is shown: run as root to see those of containers"
 		st.press("n")
 	},
 }

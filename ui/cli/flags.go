@@ -118,7 +118,7 @@ type where struct {
 }
 
 // onlyOwn is said to a user who may not enter the others.
-const onlyOwn = "only berth's own network namespace is shown: run as root to see those of containers and of other users"
+const onlyOwn = "only berth's own network namespace is shown: run as root to see those of containers"
 
 // everyNamespace is the value of --netns that means all of them.
 const everyNamespace = "all"

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -151,4 +154,60 @@ func TestEngineWithoutTheRight(t *testing.T) {
 	observe(t, e, "the note says so", func(o ui.Observation) bool { return o.Note == onlyOwn && len(o.Others) == 0 })
 	e.Look(ui.Reach{})
 	observe(t, e, "the note is gone", func(o ui.Observation) bool { return o.Note == "" })
+}
+
+// A namespace can be named to the interface, and to what stands in for it
+// without a terminal.
+func TestNamespaceOfTheInterface(t *testing.T) {
+	port := freshPort()
+	ns := newNeighbour(t)
+	there := startIn(t, ns, "hold", "127.0.0.1:"+portText(port))
+	there.await(t, "holding")
+	pid := strconv.Itoa(there.Process.Pid)
+	berth(t, portText(port)).is(t, 0, "can be bound now", "")
+	berth(t, portText(port), "--netns", pid).is(t, 3, "in netns exe "+pid+" cannot be bound", "")
+	berth(t, "--netns", "all").is(t, 0, "NETNS", "")
+	berth(t, portText(port), "--netns", "no-such-name").is(t, 2, "", "no process, namespace or container is called that")
+
+	x := onTerminal(t, portText(port), "--netns", pid)
+	x.await(t, "127.0.0.1:"+portText(port)+" in netns exe "+pid+" cannot be bound")
+	if !strings.Contains(x.screen(), "stopped") {
+		t.Error("the gateway was started, though only a port elsewhere was asked about")
+	}
+	x.press(t, "q")
+	if status := x.status(t); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	x = onTerminal(t, portText(port), "--netns", "no-such-name")
+	x.await(t, "no process, namespace or container is called that")
+	if status := x.status(t); status != 2 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// The address that a host means is that of the namespace in which the bind
+// would be made.
+func TestEngineAssumesABindInEachNamespace(t *testing.T) {
+	e := startTestEngine(t, actGateway(freshPort()), false)
+	ns, other := newNeighbour(t), newNeighbour(t)
+	there := netip.MustParseAddr("127.9.9.9")
+	asked := map[uint64]int{}
+	e.close() // resolve belongs to the goroutine that observes
+	e.assumeIn = func(_ context.Context, in netns.Namespace) (netstate.BindSpec, error) {
+		if asked[in.ID]++; in.ID == other.ID {
+			return netstate.BindSpec{}, errors.New("no such interface")
+		}
+		return netstate.NewBindSpec(there, 1), nil
+	}
+	for range 2 {
+		e.resolve(t.Context(), []netns.Namespace{ns, other})
+	}
+	if asked[ns.ID] != 1 || asked[other.ID] != 1 {
+		t.Errorf("asked %v times, want once each", asked)
+	}
+	for in, want := range map[netns.Namespace]netip.Addr{ns: there, other: e.assume.Addr, {}: e.assume.Addr} {
+		if spec := e.Spec(in, 9); spec.Addr != want || spec.Port != 9 || spec.NetNS != in {
+			t.Errorf("in %q the bind is %+v, want one to %s", in, spec, want)
+		}
+	}
 }
