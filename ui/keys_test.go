@@ -7,6 +7,9 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+
+	"berth/netstate"
+	"berth/netstate/netns"
 )
 
 func TestKeyTable(t *testing.T) {
@@ -92,6 +95,8 @@ func play(t *testing.T, script []byte) {
 	}
 	gaps := []time.Duration{0, 0, 20 * time.Millisecond, grace, 2 * time.Second}
 	s := postgresAsRoot()
+	s.spaces = []netns.Namespace{docker}
+	s.add(netstate.Listen, 4211, "127.0.0.1:18789", "").netns = docker.ID
 	st := newStage(s, opts(), 80, 24)
 	defer st.close()
 	for i, b := range script {

@@ -35,9 +35,9 @@ func neighbours() *script {
 	process(2310, "redis-server", "redis", 999, "podman 9c1db9b07a41", "redis-server", "*:6379")
 	process(2450, "python3", "ada", 1000, "", "python3", "-m", "http.server", "18789")
 	in := func(ns netns.Namespace, k *scriptSocket) { k.netns = ns.ID }
-	in(docker, s.add(netstate.Listen, 2201, "0.0.0.0:80", ""))
-	in(docker, s.add(netstate.Established, 2201, "172.17.0.2:80", "172.17.0.1:40112"))
-	in(docker, s.linger("172.17.0.2:80", "172.17.0.1:40098", 90*time.Second))
+	in(docker, s.add(netstate.Listen, 2201, "0.0.0.0:8443", ""))
+	in(docker, s.add(netstate.Established, 2201, "172.17.0.2:8443", "172.17.0.1:40112"))
+	in(docker, s.linger("172.17.0.2:8443", "172.17.0.1:40098", 90*time.Second))
 	bound := s.add(netstate.Bound, 2201, "127.0.0.1:18789", "")
 	bound.ReuseAddr = netstate.No
 	in(docker, bound)
@@ -53,21 +53,21 @@ var namespacePages = map[string]func(*stage){
 	"port": func(st *stage) {
 		st.press("n")
 		st.advance(0)
-		st.find(place{docker, 80})
+		st.find(place{docker, 8443})
 		st.press("enter")
 		st.advance(time.Second)
 	},
 	"dialog": func(st *stage) {
 		st.press("n")
 		st.advance(0)
-		st.find(place{docker, 80})
+		st.find(place{docker, 8443})
 		st.press("r")
 		st.advance(grace)
 	},
 	"running": func(st *stage) {
 		st.press("n")
 		st.advance(0)
-		st.find(place{docker, 80})
+		st.find(place{docker, 8443})
 		st.press("r")
 		st.advance(grace)
 		st.press("y")
@@ -141,7 +141,7 @@ func TestNamespaceKey(t *testing.T) {
 	st.press("n")
 	st.advance(0)
 	all := st.places()
-	for _, want := range []string{"18789 in netns blue", "80 in netns docker 3f2a61c09b1e", "18789 in netns docker 3f2a61c09b1e"} {
+	for _, want := range []string{"18789 in netns blue", "8443 in netns docker 3f2a61c09b1e", "18789 in netns docker 3f2a61c09b1e"} {
 		if !slices.Contains(all, want) {
 			t.Errorf("all: no row %q in %v", want, all)
 		}
@@ -220,7 +220,7 @@ func TestSamePortElsewhere(t *testing.T) {
 func TestNamespaceFilter(t *testing.T) {
 	for filter, want := range map[string][]string{
 		"blue":       {"18789 in netns blue"},
-		"docker 80":  {"80 in netns docker 3f2a61c09b1e"},
+		"docker 844":  {"8443 in netns docker 3f2a61c09b1e"},
 		"3f2a bound": {"18789 in netns docker 3f2a61c09b1e"},
 		"podman":     {"6379"}, // a container in berth's own namespace
 	} {
@@ -241,7 +241,7 @@ func TestOneNamespace(t *testing.T) {
 	o := opts()
 	o.Reach = Reach{NetNS: docker}
 	st := spaced(t, o)
-	want := []string{"18789", "18789 in netns docker 3f2a61c09b1e", "80 in netns docker 3f2a61c09b1e"}
+	want := []string{"18789", "18789 in netns docker 3f2a61c09b1e", "8443 in netns docker 3f2a61c09b1e"}
 	if got := st.places(); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -257,15 +257,15 @@ func TestOneNamespace(t *testing.T) {
 	if got := st.places(); !slices.Equal(got, want) {
 		t.Errorf("afterwards: %v, want %v", got, want)
 	}
-	o.Port = 80
+	o.Port = 8443
 	st = spaced(t, o)
 	st.advance(time.Second)
-	expect(t, st, "Can 127.0.0.1:80 in netns docker 3f2a61c09b1e be bound?", "nginx pid 2201", "inside  docker 3f2a61c09b1e")
+	expect(t, st, "Can 127.0.0.1:8443 in netns docker 3f2a61c09b1e be bound?", "nginx pid 2201", "inside  docker 3f2a61c09b1e")
 	o.Reach = Reach{All: true}
 	st = spaced(t, o)
-	want = []string{"8080", "80 in netns docker 3f2a61c09b1e"}
+	want = []string{"8443 in netns docker 3f2a61c09b1e"}
 	if got := st.places(); st.m.page != onPorts || !slices.Equal(got, want) {
-		t.Errorf("port 80 of all namespaces: %v, want %v", got, want)
+		t.Errorf("port 8443 of all namespaces: %v, want %v", got, want)
 	}
 	st.press("esc", "n")
 	st.advance(0)
@@ -291,7 +291,7 @@ func TestNamespaceEnds(t *testing.T) {
 // TestUnwatchedNamespace: what happened while nobody looked is not known.
 func TestUnwatchedNamespace(t *testing.T) {
 	st := spaced(t, opts())
-	id := place{docker, 80}.id()
+	id := place{docker, 8443}.id()
 	st.press("n")
 	st.advance(5 * time.Second)
 	seen := st.now.Add(-time.Second)
