@@ -220,7 +220,7 @@ func TestSamePortElsewhere(t *testing.T) {
 func TestNamespaceFilter(t *testing.T) {
 	for filter, want := range map[string][]string{
 		"blue":       {"18789 in netns blue"},
-		"docker 844":  {"8443 in netns docker 3f2a61c09b1e"},
+		"docker 844": {"8443 in netns docker 3f2a61c09b1e"},
 		"3f2a bound": {"18789 in netns docker 3f2a61c09b1e"},
 		"podman":     {"6379"}, // a container in berth's own namespace
 	} {
