@@ -249,10 +249,10 @@ func stopText(v *Verdict) string {
 	all := v.Holders()
 	for i := range v.Blockers {
 		if hs := v.Blockers[i].Holders; len(hs) == len(all) {
-			return HoldersText(hs) // they share this socket
+			return v.holdersText(hs) // they share this socket
 		}
 	}
-	return HoldersText(all[:1]) + plural(len(all)-1, " and 1 more process", " and %d more processes")
+	return v.holdersText(all[:1]) + plural(len(all)-1, " and 1 more process", " and %d more processes")
 }
 
 // provided makes a promise depend on what is not known.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/netstate/netns"
 )
 
 // scene is one table, one bind and the sentence that a person should read.
@@ -247,6 +249,41 @@ func TestExplainScenes(t *testing.T) {
 
 // TestSummaryIsPlain: a process may call itself anything, and its name stands
 // in sentences that reach terminals.
+// A container is named wherever its process is, but not twice.
+func TestContainerIsNamed(t *testing.T) {
+	nginx := Holder{ID: ProcessID{PID: 4211, Start: 1}, Name: "nginx", User: "root", Container: "docker 3f2a61c09b1e"}
+	for _, c := range []struct {
+		ns                  netns.Namespace
+		summary, cure, held string
+	}{
+		{
+			netns.Namespace{},
+			"127.0.0.1:18789 cannot be bound: nginx (pid 4211, root, docker 3f2a61c09b1e) listens on 127.0.0.1:18789.",
+			"stop nginx (pid 4211, root, docker 3f2a61c09b1e)", nginx.Container,
+		},
+		{
+			netns.Namespace{ID: 7, Name: nginx.Container},
+			"127.0.0.1:18789 in netns docker 3f2a61c09b1e cannot be bound: nginx (pid 4211, root) listens on 127.0.0.1:18789.",
+			"stop nginx (pid 4211, root)", nginx.Container,
+		},
+	} {
+		snap := NewSnapshot(time.Now(), []Socket{tcp(Listen, "127.0.0.1:18789", "")}, Caps{})
+		snap.NetNS = c.ns
+		owners := NewOwners()
+		owners.Add(7, nginx)
+		v := Explain(NewBindSpec(netip.MustParseAddr("127.0.0.1"), 18789).In(snap.Scope), nil, snap, owners)
+		if v.Summary != c.summary {
+			t.Errorf("%q, want %q", v.Summary, c.summary)
+		}
+		if len(v.Cures) == 0 || v.Cures[0].Text != c.cure {
+			t.Errorf("the cures are %+v, want %q first", v.Cures, c.cure)
+		}
+		if hs := v.Holders(); len(hs) != 1 || hs[0].Container != c.held {
+			t.Errorf("the holders are %+v", hs)
+		}
+	}
+}
+
 func TestSummaryIsPlain(t *testing.T) {
 	spec := NewBindSpec(netip.MustParseAddr("127.0.0.1"), 80)
 	owners := NewOwners()

@@ -2,6 +2,7 @@ package netstate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -96,7 +97,7 @@ func cause(v *Verdict) string {
 func (v *Verdict) who(b *Blocker) string {
 	switch {
 	case len(b.Holders) > 0:
-		return HoldersText(b.Holders)
+		return v.holdersText(b.Holders)
 	case !b.Socket.Owned():
 		return "a server that has not accepted it yet"
 	case v.Caps.AllHolders && v.Caps.Inodes:
@@ -152,8 +153,19 @@ func plural(n int, one, many string) string {
 	return many
 }
 
-// HoldersText names holders in a sentence: "node (pid 4211, alice)", "node
-// (pid 4211, alice; 2 more processes share its socket)", or what can be said if none is visible.
+// holdersText is HoldersText without the container that the network namespace
+// of the bind is called by, since what is said names that already.
+func (v *Verdict) holdersText(hs []Holder) string {
+	if len(hs) > 0 && hs[0].Container != "" && hs[0].Container == v.Spec.NetNS.Name {
+		hs = slices.Clone(hs)
+		hs[0].Container = ""
+	}
+	return HoldersText(hs)
+}
+
+// HoldersText names holders in a sentence: "node (pid 4211, alice)", "nginx
+// (pid 4211, root, docker 3f2a61c09b1e)", "node (pid 4211, alice; 2 more
+// processes share its socket)", or what can be said if none is visible.
 func HoldersText(hs []Holder) string {
 	if len(hs) == 0 {
 		return "a process that this user may not see"
@@ -166,6 +178,9 @@ func HoldersText(hs []Holder) string {
 	text := fmt.Sprintf("%s (pid %d", name, h.ID.PID)
 	if h.User != "" {
 		text += ", " + PlainName(h.User)
+	}
+	if h.Container != "" {
+		text += ", " + PlainName(h.Container)
 	}
 	switch n := len(hs) - 1; {
 	case n == 1:

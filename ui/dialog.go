@@ -77,13 +77,16 @@ func (m *Model) askKill() {
 	if m.shown.Snapshot == nil {
 		return
 	}
-	port := m.focusedPort()
-	r := newRow(&m.shown, port, m.shown.Snapshot.Port(port))
-	hs := r.holders(m.shown.Owners)
+	at := m.focusedPlace()
+	var hs []netstate.Holder
+	if t := m.shown.table(at); t != nil {
+		r := m.newRow(t, at.port, t.Snapshot.Port(at.port))
+		hs = r.holders(m.shown.Owners)
+	}
 	var h *netstate.Holder
 	switch {
 	case len(hs) == 0:
-		m.say(fmt.Sprintf("no process that you may see holds port %d", port))
+		m.say(fmt.Sprintf("no process that you may see holds port %s", at))
 		return
 	case m.page == onPort:
 		h = m.port.holder()
@@ -91,11 +94,11 @@ func (m *Model) askKill() {
 		h = &hs[0]
 	}
 	if h == nil {
-		m.openPort(port)
+		m.openPort(at)
 		m.say("several processes hold the port: choose one, then x")
 		return
 	}
-	m.ask(dialogKill, PlanRequest{Spec: m.engine.Spec(port), Only: h.ID.PID})
+	m.ask(dialogKill, PlanRequest{Spec: m.spec(at), Only: h.ID.PID})
 	if m.dialog != nil {
 		m.dialog.who = who(*h)
 	}
@@ -222,23 +225,23 @@ func (m *Model) confirm() {
 
 // question is the title: what is asked, in the user's words.
 func (d *dialog) question(m *Model) string {
-	port := d.req.Spec.Port
+	at := placeOf(d.req.Spec)
 	switch d.kind {
 	case dialogRestart:
 		if d.planned && d.err == nil && d.plan.Empty() {
-			return fmt.Sprintf("Start the gateway on %d?", port)
+			return fmt.Sprintf("Start the gateway on %s?", at)
 		}
-		return fmt.Sprintf("Free %d and start the gateway?", port)
+		return fmt.Sprintf("Free %s and start the gateway?", at)
 	case dialogKill:
-		return fmt.Sprintf("Stop %s on %d?", d.who, port)
+		return fmt.Sprintf("Stop %s on %s?", d.who, at)
 	case dialogDestroy:
-		return fmt.Sprintf("Destroy what lingers on %d?", port)
+		return fmt.Sprintf("Destroy what lingers on %s?", at)
 	case dialogStop:
 		return "Stop the gateway?"
 	case dialogQuit:
 		return "Quit now?"
 	}
-	return fmt.Sprintf("Free %d?", port)
+	return fmt.Sprintf("Free %s?", at)
 }
 
 // verb is the label of the button that goes on.
@@ -291,11 +294,11 @@ func (d *dialog) rows(m *Model, w int, details bool) (top, bottom []string) {
 	case d.kind == dialogStop:
 		add("", "", fmt.Sprintf("SIGTERM to the gateway, pid %d: %s", m.gateway.pid, command(m.gateway.info.Command)), limit)
 	case d.kind == dialogQuit && m.job.freeing():
-		add(th.Warn, th.Sym.Warn, fmt.Sprintf("Port %d is being freed: %s.", m.job.port(), m.job.done()), limit)
+		add(th.Warn, th.Sym.Warn, fmt.Sprintf("Port %s is being freed: %s.", m.job.place(), m.job.done()), limit)
 	case d.kind == dialogQuit:
 		add(th.Warn, th.Sym.Warn, "The gateway is still starting, and nobody would start it again if this attempt is refused.", limit)
 	case !d.planned:
-		add(th.Waiting, th.Sym.Waiting, fmt.Sprintf("looking at port %d …", d.req.Spec.Port), 1)
+		add(th.Waiting, th.Sym.Waiting, fmt.Sprintf("looking at port %s …", placeOf(d.req.Spec)), 1)
 	case d.err != nil:
 		add(th.Refused, th.Sym.Refused, "no plan could be made: "+d.err.Error(), limit+1)
 	default:
@@ -362,7 +365,7 @@ func (d *dialog) steps(m *Model, w int, details bool) []string {
 			s := &d.plan.Steps[i]
 			row(s.Kind != reclaim.StepKill, s.Text, short(s.AtMost), s.Needs)
 			if details && s.Kind == reclaim.StepTerm {
-				about := user(s.Holder, m.opts.User)
+				about := from(s.Holder, m.opts.User)
 				if len(s.Holder.Cmdline) > 0 {
 					about += " · " + command(s.Holder.Cmdline)
 				}

@@ -26,6 +26,7 @@ type (
 		msg  func(time.Time) tea.Msg
 	}
 	effectFocus   struct{ spec *netstate.BindSpec }
+	effectReach   struct{ reach Reach }
 	effectRefresh struct{}
 	effectPlan    struct {
 		id  int
@@ -45,6 +46,7 @@ type (
 func (effectObserve) isEffect() {}
 func (effectAfter) isEffect()   {}
 func (effectFocus) isEffect()   {}
+func (effectReach) isEffect()   {}
 func (effectRefresh) isEffect() {}
 func (effectPlan) isEffect()    {}
 func (effectReclaim) isEffect() {}
@@ -122,6 +124,8 @@ func (r *runner) cmd(e effect) tea.Cmd {
 		return tea.Tick(e.wait, func(at time.Time) tea.Msg { return e.msg(at) })
 	case effectFocus:
 		r.engine.Focus(e.spec)
+	case effectReach:
+		r.engine.Look(e.reach)
 	case effectRefresh:
 		r.engine.Refresh()
 	case effectPlan:

@@ -6,22 +6,65 @@ import (
 
 	"berth/gatewaylaunch"
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 )
+
+// Reach says whose ports are wanted: those of berth's own network namespace,
+// which is the zero value, of another one, or of all.
+type Reach struct {
+	All   bool
+	NetNS netns.Namespace
+}
+
+// Table is the sockets of one network namespace, with what is to be said about
+// its ports.
+type Table struct {
+	Snapshot *netstate.Snapshot
+	// Verdicts holds, by port, what the rules say about the expected kind of
+	// bind on every port that Snapshot shows in use, and for the focused port
+	// the verdict of a real bind.
+	Verdicts map[uint16]netstate.Verdict
+}
 
 // Observation is everything that a page shows, taken at one moment. The
 // engine sends a new one each second, and at once when something happened.
 type Observation struct {
-	At       time.Time
-	Snapshot *netstate.Snapshot
-	Owners   *netstate.Owners
-	// Verdicts holds, by port, what the rules say about the gateway's kind
-	// of bind on every port that Snapshot shows in use, and for the focused
-	// port the verdict of a real bind.
-	Verdicts map[uint16]netstate.Verdict
+	At time.Time
+	// Table is that of berth's own network namespace, where the gateway lives.
+	// Others are those of the other namespaces that are wanted, and Note says
+	// in a sentence which of them are missing; empty if none is.
+	Table
+	Others []Table
+	Note   string
+	// Owners are those of the sockets of all tables.
+	Owners *netstate.Owners
 	// Err says why the newest read failed; Snapshot is then the last good
 	// one, and Snapshot.At tells its age.
 	Err error
+}
+
+// tables returns the table of each network namespace, the own one first.
+func (o *Observation) tables() []*Table {
+	if o.Snapshot == nil {
+		return nil
+	}
+	all := []*Table{&o.Table}
+	for i := range o.Others {
+		all = append(all, &o.Others[i])
+	}
+	return all
+}
+
+// table returns the table that a place is in, or nil: the namespace may have
+// ended, or nobody looks there any more.
+func (o *Observation) table(at place) *Table {
+	for _, t := range o.tables() {
+		if t.Snapshot.NetNS.ID == at.netns.ID {
+			return t
+		}
+	}
+	return nil
 }
 
 // PlanRequest asks for a plan to free a port.
@@ -55,12 +98,17 @@ type Engine interface {
 	// Observations carries the newest observation, never a queue. It is
 	// closed when the engine ends.
 	Observations() <-chan Observation
-	// Focus makes the engine probe spec with a real bind at each observation;
-	// nil stops that. Refresh asks for an observation now.
+	// Look says of which network namespaces the observations are to have
+	// tables beside that of berth's own.
+	Look(reach Reach)
+	// Focus makes the engine probe spec with a real bind at each observation
+	// that has a table of its network namespace; nil stops that. Refresh asks
+	// for an observation now.
 	Focus(spec *netstate.BindSpec)
 	Refresh()
-	// Spec returns the bind that the engine assumes for a port.
-	Spec(port uint16) netstate.BindSpec
+	// Spec returns the bind that the engine assumes for a port of a network
+	// namespace.
+	Spec(ns netns.Namespace, port uint16) netstate.BindSpec
 
 	Plan(ctx context.Context, req PlanRequest) (reclaim.Plan, error)
 	Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error

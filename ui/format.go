@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"berth/netstate"
+	"berth/netstate/netns"
+	"berth/ui/draw"
 )
 
 // clock prints a time of day as people read it.
@@ -89,6 +91,45 @@ func who(h netstate.Holder) string {
 		return fmt.Sprintf("pid %d", h.ID.PID)
 	}
 	return fmt.Sprintf("%s %d", h.Name, h.ID.PID)
+}
+
+// whoIn names a holder with its user and its container, as much of it as there
+// is room for in w cells: "nginx 4211 (root, docker 3f2a61c09b1e)". What is
+// left out first says least: the user, the container's number, its engine.
+func whoIn(h netstate.Holder, you string, w int, ascii bool) string {
+	name, abouts := who(h), []string{from(h, you)}
+	if h.Container != "" {
+		engine, _, _ := strings.Cut(h.Container, " ")
+		abouts = append(abouts, h.Container, engine)
+	}
+	for _, about := range abouts {
+		if text := draw.Fit(name+" ("+about+")", w+2, ascii); draw.Width(text) <= w {
+			return text
+		}
+	}
+	return draw.Fit(name, w, ascii)
+}
+
+// namespace names a network namespace in w cells. Where there is no room for
+// all of it, the last word tells more than the first: of "docker 3f2a61c09b1e"
+// the number, of "nginx 4211" the process.
+func namespace(ns netns.Namespace, w int, ascii bool) string {
+	if ns.Own() {
+		return "-"
+	}
+	name := draw.Fit(ns.String(), w+2, ascii)
+	if draw.Width(name) <= w {
+		return name
+	}
+	return draw.Fit(ns.String()[strings.LastIndexByte(ns.String(), ' ')+1:], w, ascii)
+}
+
+// from is the user of a holder, and its container if it has one.
+func from(h netstate.Holder, you string) string {
+	if h.Container == "" {
+		return user(h, you)
+	}
+	return user(h, you) + ", " + h.Container
 }
 
 // user names the user of a holder; you is the user of this berth.

@@ -88,12 +88,12 @@ func (m *Model) header(w int) []string {
 	l := th.Line(w).Gap(1).Put(th.Strong, "berth")
 	switch m.page {
 	case onPort:
-		l.Put(th.Faint, " › ").Put(th.Strong, fmt.Sprint(m.port.number))
-		if m.port.number == m.gateway.info.Spec.Port {
+		l.Put(th.Faint, " › ").Put(th.Strong, m.port.String())
+		if m.port.id() == placeOf(m.gateway.info.Spec).id() {
 			l.Put(th.Free, " "+th.Sym.Started).Put(th.Faint, " the gateway's port")
 		}
 	case onRun:
-		l.Put(th.Faint, " › ").Put(th.Strong, fmt.Sprint(m.job.port())).Put(th.Faint, " › ").Put("", strings.ToLower(strings.Fields(m.job.title())[0]))
+		l.Put(th.Faint, " › ").Put(th.Strong, m.job.place().String()).Put(th.Faint, " › ").Put("", strings.ToLower(strings.Fields(m.job.title())[0]))
 	default:
 		if m.opts.Hostname != "" && w >= 60 {
 			l.Put(th.Faint, " · ").Put("", m.opts.Hostname)
@@ -171,6 +171,8 @@ func (m *Model) note() []draw.Span {
 			spans = append(spans, draw.Span{Style: th.Faint, Text: " · " + hint})
 		}
 		return spans
+	case m.page == onPorts && m.shown.Note != "":
+		return []draw.Span{{Style: th.Warn, Text: th.Sym.Warn + " "}, {Text: m.shown.Note}}
 	case m.hiddenHolders() > 0:
 		text := fmt.Sprintf("holders of %s are hidden", count(m.hiddenHolders(), "socket", "sockets"))
 		hint := ""
@@ -318,7 +320,7 @@ func (m *Model) sentence(w, h int) []string {
 			k := m.lookOfVerdict(r.verdict)
 			add(k.style, k.glyph+" "+r.verdict.Summary, room)
 		default:
-			add("", fmt.Sprintf("%s on port %d", m.lookOf(r).words, r.port), room)
+			add("", fmt.Sprintf("%s on port %s", m.lookOf(r).words, r.place), room)
 		}
 	}
 	rows = draw.Fill(rows, w, h-1)
@@ -335,7 +337,7 @@ func (j *job) status(m *Model) string {
 	case phaseStopped:
 		return fmt.Sprintf("%s: you stopped waiting; %s", j.title(), j.done())
 	case phaseLaunch:
-		return fmt.Sprintf("%s starting the gateway on %d", m.th.Sym.Running, j.port())
+		return fmt.Sprintf("%s starting the gateway on %s", m.th.Sym.Running, j.place())
 	}
 	for i := range j.steps {
 		if s := &j.steps[i]; s.state == stepRunning {

@@ -279,7 +279,7 @@ func (g *gatewayPage) others(m *Model) []netstate.Holder {
 	if g.alive || m.shown.Snapshot == nil {
 		return nil
 	}
-	r := newRow(&m.shown, g.info.Spec.Port, m.shown.Snapshot.Port(g.info.Spec.Port))
+	r := m.newRow(&m.shown.Table, g.info.Spec.Port, m.shown.Snapshot.Port(g.info.Spec.Port))
 	if r.listen == 0 {
 		return nil
 	}
@@ -334,7 +334,7 @@ func (g *gatewayPage) facts(m *Model, w int) []string {
 			add(line().Put(th.Refused, t))
 		}
 	case len(others) > 0:
-		add(line().Put(th.Warn, "not started by this berth: "+who(others[0])+" ("+user(others[0], m.opts.User)+") listens on "+g.info.Spec.String()))
+		add(line().Put(th.Warn, "not started by this berth: "+who(others[0])+" ("+from(others[0], m.opts.User)+") listens on "+g.info.Spec.String()))
 	}
 	add(line().Put(th.Strong, command(g.info.Command)))
 	where := line().Put(th.Faint, "binds ").Put("", g.info.Spec.String())

@@ -162,7 +162,7 @@ var stateCases = map[string]func(*testing.T) *stage{
 		s.caps.Notes = []string{"this system does not show the timers of TIME-WAIT sockets: they last up to 60 s"}
 		st := newStage(s, opts(), 80, 24)
 		st.m.handle(observationMsg{obs: withoutTimers(s.observe(s.now))})
-		st.m.openPort(netstate.DefaultPort)
+		st.m.openPort(place{port: netstate.DefaultPort})
 		st.m.settle()
 		return st
 	},

@@ -135,6 +135,9 @@ func (hp *helpPage) rows(m *Model, w int) []string {
 		for _, n := range m.shown.Snapshot.Caps.Notes {
 			text(th.Sym.Warn + " " + n)
 		}
+		if m.shown.Note != "" {
+			text(th.Sym.Warn + " " + m.shown.Note)
+		}
 	}
 	return rows
 }

@@ -86,30 +86,31 @@ func (t *track) during(from, to time.Time) []sample {
 
 // history is the recent past of the ports that are shown.
 type history struct {
-	tracks map[uint16]*track
+	tracks map[placeID]*track
 	round  int
 }
 
-func (h *history) of(port uint16) *track { return h.tracks[port] }
+func (h *history) of(id placeID) *track { return h.tracks[id] }
 
-func (h *history) open(port uint16) *track {
-	t := h.tracks[port]
+func (h *history) open(id placeID) *track {
+	t := h.tracks[id]
 	if t == nil {
 		if h.tracks == nil {
-			h.tracks = map[uint16]*track{}
+			h.tracks = map[placeID]*track{}
 		}
 		t = &track{}
-		h.tracks[port] = t
+		h.tracks[id] = t
 	}
 	return t
 }
 
-// record adds one good reading.
-func (h *history) record(at time.Time, rows []portRow) {
+// record adds one good reading of some network namespaces, by their number.
+// The ports of others are not known meanwhile.
+func (h *history) record(at time.Time, read map[uint64]bool, rows []portRow) {
 	h.round++
 	for i := range rows {
 		r := &rows[i]
-		t := h.open(r.port)
+		t := h.open(r.id())
 		t.seen = h.round
 		bind := netstate.Unknown
 		switch {
@@ -120,14 +121,18 @@ func (h *history) record(at time.Time, rows []portRow) {
 		}
 		t.add(sample{at: at, listen: r.listen, estab: r.estab, wait: r.wait, bind: bind})
 	}
-	for port, t := range h.tracks {
+	for id, t := range h.tracks {
 		if t.seen == h.round {
 			continue
 		}
 		last := t.last()
 		gone := sample{at: at}
+		if !read[id.netns] {
+			gone = last
+			gone.at, gone.gap = at, true
+		}
 		if last.same(gone) && last.at.Before(at.Add(-window)) {
-			delete(h.tracks, port)
+			delete(h.tracks, id)
 			continue
 		}
 		t.add(gone)
@@ -145,8 +150,8 @@ func (h *history) miss(at time.Time) {
 }
 
 // probed adds the answer of one real bind.
-func (h *history) probed(port uint16, at time.Time, bindable bool) {
-	t := h.open(port)
+func (h *history) probed(id placeID, at time.Time, bindable bool) {
+	t := h.open(id)
 	s := t.last()
 	s.at, s.bind = at, netstate.TriOf(bindable)
 	t.add(s)

@@ -72,11 +72,11 @@ func (m *Model) do(a action) {
 	case actRestart:
 		m.ask(dialogRestart, PlanRequest{Spec: info.Spec, Restart: true})
 	case actReclaim:
-		if port := m.focusedPort(); port != 0 {
-			m.ask(dialogFree, PlanRequest{Spec: m.engine.Spec(port)})
+		if at := m.focusedPlace(); at.port != 0 {
+			m.ask(dialogFree, PlanRequest{Spec: m.spec(at)})
 		}
 	case actDestroy:
-		m.ask(dialogDestroy, PlanRequest{Spec: m.engine.Spec(m.port.number), Destroy: true})
+		m.ask(dialogDestroy, PlanRequest{Spec: m.spec(m.port.place), Destroy: true})
 	case actKill:
 		m.askKill()
 	case actStop:
@@ -97,15 +97,29 @@ func (m *Model) do(a action) {
 	}
 }
 
-// focusedPort is the port that a key like r is about.
-func (m *Model) focusedPort() uint16 {
+// focusedPlace is the port that a key like r is about, 0 if there is none.
+func (m *Model) focusedPlace() place {
 	if m.page == onPort {
-		return m.port.number
+		return m.port.place
 	}
 	if r := m.ports.row(); r != nil {
-		return r.port
+		return r.place
 	}
-	return 0
+	return place{}
+}
+
+// widen switches between the ports of all network namespaces and those of the
+// one that this berth was started to look at.
+func (m *Model) widen() {
+	switch {
+	case !m.reach.All:
+		m.reach = Reach{All: true}
+	case m.opts.Reach.All:
+		m.reach = Reach{}
+	default:
+		m.reach = m.opts.Reach
+	}
+	m.ports.build(m)
 }
 
 func (m *Model) pause() {
@@ -130,8 +144,8 @@ func (m *Model) tab(a action) {
 	}
 }
 
-func (m *Model) openPort(port uint16) {
-	m.port = portPage{number: port}
+func (m *Model) openPort(at place) {
+	m.port = portPage{place: at}
 	m.page = onPort
 	if m.shown.Snapshot != nil {
 		m.port.build(m)
@@ -150,7 +164,7 @@ func (m *Model) back() {
 			m.emit(effectCancel{m.job.id})
 			return
 		}
-		m.openPort(m.job.port())
+		m.openPort(m.job.place())
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"berth/gatewaylaunch"
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 	"berth/ui/draw"
 	"berth/ui/theme"
@@ -48,11 +49,18 @@ func hostileMachine() *script {
 			k.Inode = s.sockets[0].Inode
 		}
 		h := s.procs[pid]
-		h.Name, h.User, h.Cwd, h.Unit = text, text, text, text
+		h.Name, h.User, h.Cwd, h.Unit, h.Container = text, text, text, text, text
 		h.Cmdline = []string{text, text}
 		h.Parents = []netstate.Parent{{PID: 2, Name: text}}
 		s.procs[pid] = h
 	}
+	for i, text := range hostile {
+		s.spaces = append(s.spaces, netns.Namespace{ID: uint64(100 + i), Name: text})
+		for _, port := range []int{7000, 18789} {
+			s.add(netstate.Listen, 6005+i%5, fmt.Sprintf("127.0.0.1:%d", port), "").netns = uint64(100 + i)
+		}
+	}
+	s.note = hostile[0]
 	s.info.Command = append(s.info.Command, hostile...)
 	s.info.Log, s.info.Dir = hostile[0], hostile[1]
 	return s
@@ -133,9 +141,36 @@ var screens = map[string]func(*stage){
 	"filter":   func(st *stage) { st.press("/", "1") },
 	"port":     func(st *stage) { st.press("enter"); st.advance(time.Second) },
 	"holders":  func(st *stage) { st.press("enter", "tab", "j", "j"); st.advance(time.Second) },
-	"dialog":   func(st *stage) { st.press("R"); st.advance(grace) },
-	"kill":     func(st *stage) { st.press("enter"); st.advance(time.Second); st.press("x"); st.advance(grace) },
-	"help":     func(st *stage) { st.press("?", "j", "j") },
+	"namespaces": func(st *stage) {
+		st.press("n", "A")
+		st.advance(0)
+		st.press("s", "j", "j", "j")
+	},
+	"namespace": func(st *stage) {
+		st.press("n")
+		st.advance(0)
+		st.find(place{st.script.spaces[0], 18789})
+		st.press("enter")
+		st.advance(time.Second)
+	},
+	"namespace-run": func(st *stage) {
+		st.press("n")
+		st.advance(0)
+		spec := st.script.Spec(st.script.spaces[7], 18789)
+		st.m.begin(planOf(st, PlanRequest{Spec: spec}), false)
+		st.do(st.m.out)
+		st.advance(300 * time.Millisecond)
+	},
+	"namespace-dialog": func(st *stage) {
+		st.press("n")
+		st.advance(0)
+		st.find(place{st.script.spaces[3], 7000})
+		st.press("r")
+		st.advance(grace)
+	},
+	"dialog": func(st *stage) { st.press("R"); st.advance(grace) },
+	"kill":   func(st *stage) { st.press("enter"); st.advance(time.Second); st.press("x"); st.advance(grace) },
+	"help":   func(st *stage) { st.press("?", "j", "j") },
 	"running": func(st *stage) {
 		st.m.begin(mustPlan(st), true)
 		st.do(st.m.out)
@@ -166,7 +201,11 @@ var screens = map[string]func(*stage){
 }
 
 func mustPlan(st *stage) reclaim.Plan {
-	plan, err := st.script.Plan(context.Background(), PlanRequest{Spec: st.script.info.Spec, Restart: true})
+	return planOf(st, PlanRequest{Spec: st.script.info.Spec, Restart: true})
+}
+
+func planOf(st *stage, req PlanRequest) reclaim.Plan {
+	plan, err := st.script.Plan(context.Background(), req)
 	if err != nil {
 		panic(err)
 	}
@@ -175,7 +214,7 @@ func mustPlan(st *stage) reclaim.Plan {
 }
 
 // dense are the screens that are drawn at nearly every size, once.
-var dense = map[string]bool{"overview": true, "port": true}
+var dense = map[string]bool{"overview": true, "port": true, "namespaces": true}
 
 // TestEverySize draws every screen of a hostile machine at every size.
 func TestEverySize(t *testing.T) {
@@ -228,7 +267,7 @@ func worthDrawing(w, h int, dense bool) bool {
 // TestViewIsPure draws twice: nothing but a message may change a picture.
 func TestViewIsPure(t *testing.T) {
 	for name, way := range screens {
-		st := newStage(machine(), opts(), 100, 30)
+		st := newStage(hostileMachine(), opts(), 100, 30)
 		way(st)
 		if a, b := st.view(), st.view(); a != b {
 			t.Errorf("%s: the second picture differs from the first", name)

@@ -84,7 +84,7 @@ func newJob(id int, plan reclaim.Plan, restart bool) *job {
 	return j
 }
 
-func (j *job) port() uint16 { return j.plan.Spec.Port }
+func (j *job) place() place { return placeOf(j.plan.Spec) }
 
 // freeing reports whether the plan is being carried out.
 func (j *job) freeing() bool { return j != nil && j.phase == phaseFree }
@@ -100,7 +100,7 @@ func (j *job) waits(m *Model) bool { return j != nil && j.live.countsDown(m.at()
 // build takes the port's sockets from the observation that is shown.
 func (j *job) build(m *Model) {
 	if j != nil {
-		j.live.number = j.port()
+		j.live.place = j.place()
 		j.live.build(m)
 	}
 }
@@ -371,9 +371,9 @@ func (m *Model) ran(msg runMsg) {
 	j.apply(e)
 	switch e.Kind {
 	case reclaim.EventProbe:
-		m.past.probed(j.port(), e.At, e.Probe.Bindable())
+		m.past.probed(j.place().id(), e.At, e.Probe.Bindable())
 	case reclaim.EventBindable:
-		m.past.probed(j.port(), e.At, true)
+		m.past.probed(j.place().id(), e.At, true)
 	}
 }
 

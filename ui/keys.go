@@ -29,6 +29,7 @@ const (
 	actFilter
 	actSort
 	actAll
+	actNamespaces
 	actPause
 	actFollow
 	actHelp
@@ -79,9 +80,10 @@ var table = []binding{
 	{act: actDestroy, keys: []string{"d"}, show: "d", help: "destroy TIME-WAIT sockets…", foot: "destroy…", on: onPort, group: groupAct},
 	{act: actLaunch, keys: []string{"L"}, show: "L", help: "launch the gateway", foot: "launch", on: onPorts | onPort | onGateway, group: groupAct},
 	{act: actFollow, keys: []string{"f"}, show: "f", help: "follow the output", foot: "follow", on: onGateway, group: groupLook},
-	{act: actFilter, keys: []string{"/"}, show: "/", help: "filter: name, port, state, user, pid", foot: "filter", on: onPorts, group: groupLook},
+	{act: actFilter, keys: []string{"/"}, show: "/", help: "filter: name, port, state, user, pid, netns", foot: "filter", on: onPorts, group: groupLook},
 	{act: actSort, keys: []string{"s"}, show: "s", help: "next sort order", foot: "sort", on: onPorts, group: groupLook},
 	{act: actAll, keys: []string{"A"}, show: "A", help: "also clients' ephemeral ports", foot: "all", on: onPorts, group: groupLook},
+	{act: actNamespaces, keys: []string{"n"}, show: "n", help: "all namespaces", foot: "namespaces", on: onPorts, group: groupLook},
 	{act: actPane, keys: []string{"tab", "shift+tab"}, show: "tab", help: "next pane", foot: "pane", on: onPort, group: groupMove},
 	{act: actTab, keys: []string{"tab", "shift+tab"}, show: "tab", help: "the other tab", on: onPorts | onGateway, group: groupMove},
 	{act: actPause, keys: []string{"p"}, show: "p", help: "pause the screen", foot: "pause", on: everywhere, group: groupLook},

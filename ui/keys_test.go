@@ -7,6 +7,9 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+
+	"berth/netstate"
+	"berth/netstate/netns"
 )
 
 func TestKeyTable(t *testing.T) {
@@ -87,11 +90,13 @@ func guarded(t *testing.T, st *stage, key tea.KeyMsg) {
 // play presses a key for each byte, with some time between them.
 func play(t *testing.T, script []byte) {
 	keys := []string{
-		"r", "R", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "p", "f", "?", "q",
+		"r", "R", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "n", "p", "f", "?", "q",
 		"up", "j", "G", "g", "ctrl+d", "h", "l", "backspace", " ", "postgres", "node", "ctrl+u",
 	}
 	gaps := []time.Duration{0, 0, 20 * time.Millisecond, grace, 2 * time.Second}
 	s := postgresAsRoot()
+	s.spaces = []netns.Namespace{docker}
+	s.add(netstate.Listen, 4211, "127.0.0.1:18789", "").netns = docker.ID
 	st := newStage(s, opts(), 80, 24)
 	defer st.close()
 	for i, b := range script {

@@ -3,6 +3,8 @@ package ui
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +27,10 @@ const (
 
 // Options are what the program is started with.
 type Options struct {
-	// Port opens this port's page; 0 opens the overview.
+	// Reach says whose ports are shown first.
+	Reach Reach
+	// Port opens this port's page; 0 opens the overview. If the ports of all
+	// network namespaces are shown, it only filters the overview.
 	Port uint16
 	// Launch starts the gateway at once, unless its port is taken.
 	Launch bool
@@ -60,7 +65,8 @@ type Model struct {
 	slowRead bool        // the first reading takes long enough to say so
 	pausedAt time.Time   // zero: not paused
 	past     history
-	served   map[uint16]bool
+	served   map[placeID]bool
+	reach    Reach // whose ports are shown
 
 	page    pages
 	ports   portsPage
@@ -77,7 +83,8 @@ type Model struct {
 	tickEvery time.Duration
 	refreshed time.Time // when a reading was last asked for
 	focused   *netstate.BindSpec
-	launched  bool // Options.Launch has been considered
+	reached   Reach // what the engine was told of reach
+	launched  bool  // Options.Launch has been considered
 	quitting  bool
 }
 
@@ -93,13 +100,17 @@ func newModel(engine Engine, opts Options) *Model {
 	if opts.Theme.Name == "" {
 		opts.Theme = theme.ANSI()
 	}
-	m := &Model{opts: opts, th: opts.Theme, engine: engine, served: map[uint16]bool{}, page: onPorts}
+	m := &Model{opts: opts, th: opts.Theme, engine: engine, reach: opts.Reach, served: map[placeID]bool{}, page: onPorts}
 	m.gateway.info = engine.Gateway()
 	m.gateway.follow = true
-	m.ports.selected = m.gateway.info.Spec.Port
-	if opts.Port != 0 {
-		m.ports.selected = opts.Port
-		m.openPort(opts.Port)
+	m.ports.selected = placeOf(m.gateway.info.Spec).id()
+	if at := (place{opts.Reach.NetNS, opts.Port}); at.port != 0 {
+		m.ports.selected = at.id()
+		if opts.Reach.All {
+			m.ports.filter = strconv.Itoa(int(at.port))
+		} else {
+			m.openPort(at)
+		}
 	}
 	return m
 }
@@ -233,18 +244,30 @@ func (m *Model) observe(msg observationMsg) {
 	old := m.obs
 	m.obs = msg.obs
 	if m.obs.Snapshot == nil {
-		m.obs.Snapshot, m.obs.Owners, m.obs.Verdicts = old.Snapshot, old.Owners, old.Verdicts
+		m.obs.Table, m.obs.Others, m.obs.Note, m.obs.Owners = old.Table, old.Others, old.Note, old.Owners
 	}
 	if m.obs.Err != nil {
 		m.past.miss(m.obs.At)
 	} else if m.obs.Snapshot != nil {
-		rows, _ := rowsOf(&m.obs, m.gateway.info.Spec.Port, m.port.number, m.served, false)
-		m.past.record(m.obs.At, rows)
+		m.remember()
 		m.launchAtStart()
 	}
 	if m.pausedAt.IsZero() {
 		m.show()
 	}
+}
+
+// remember adds the newest observation to the past of the ports.
+func (m *Model) remember() {
+	rows, _ := m.rowsOf(&m.obs, false)
+	read := map[uint64]bool{}
+	for _, t := range m.obs.tables() {
+		if ns := t.Snapshot.NetNS; m.reach.shows(ns) {
+			read[ns.ID] = true
+		}
+	}
+	m.past.record(m.obs.At, read, rows)
+	maps.DeleteFunc(m.served, func(id placeID, _ bool) bool { return !read[id.netns] })
 }
 
 // show puts the newest observation on the screen.
@@ -281,6 +304,10 @@ func (m *Model) settle() {
 	m.gateway.settle(m)
 	m.help.settle(m)
 
+	if m.reach != m.reached {
+		m.reached = m.reach
+		m.emit(effectReach{m.reach})
+	}
 	if want := m.wantsFocus(); !sameSpec(want, m.focused) {
 		m.focused = want
 		m.emit(effectFocus{want})
@@ -310,12 +337,15 @@ func (m *Model) wantsFocus() *netstate.BindSpec {
 	if m.page != onPort || m.quitting || m.job.active() {
 		return nil
 	}
-	if m.gateway.starting() && m.port.number == m.gateway.info.Spec.Port {
+	if m.gateway.starting() && m.port.id() == placeOf(m.gateway.info.Spec).id() {
 		return nil
 	}
-	spec := m.engine.Spec(m.port.number)
+	spec := m.spec(m.port.place)
 	return &spec
 }
+
+// spec is the bind that is asked about at a place.
+func (m *Model) spec(at place) netstate.BindSpec { return m.engine.Spec(at.netns, at.port) }
 
 func sameSpec(a, b *netstate.BindSpec) bool {
 	return a == b || a != nil && b != nil && *a == *b

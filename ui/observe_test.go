@@ -167,7 +167,7 @@ func TestStaleData(t *testing.T) {
 	st.script.readErr = errors.New("the table is gone")
 	st.advance(7 * time.Second)
 	expect(t, st, "the table is gone", "what you see is 7 s old", "node 4211")
-	if s, ok := st.m.past.of(18789).when(st.now); ok {
+	if s, ok := st.m.past.of(placeID{port: 18789}).when(st.now); ok {
 		t.Errorf("the history knows %+v of a time in which nothing could be read", s)
 	}
 	st.script.readErr = nil

@@ -34,11 +34,12 @@ const (
 //	│ 127.0.0.1:58934   57.2 s  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸──   │
 //	╰────────────────────────────────────────────────────────────────────╯
 type portPage struct {
-	number  uint16
+	place
 	row     portRow
 	holders []netstate.Holder
 	list    []waiting // TIME-WAIT sockets, the longest first; else the others
 	waiting bool      // list holds TIME-WAIT sockets
+	gone    bool      // the network namespace cannot be read, or no more
 
 	pane  pane
 	chose bool // the user has chosen the pane
@@ -81,12 +82,17 @@ func timeWaits(sockets []netstate.Socket) []netstate.Socket {
 
 // build takes what the page needs from the observation that is shown.
 func (p *portPage) build(m *Model) {
-	if p.number == 0 || m.shown.Snapshot == nil {
+	if p.port == 0 || m.shown.Snapshot == nil {
 		return
 	}
-	sockets := m.shown.Snapshot.Port(p.number)
-	p.row = newRow(&m.shown, p.number, sockets)
-	p.row.gateway = p.number == m.gateway.info.Spec.Port
+	t := m.shown.table(p.place)
+	if p.gone = t == nil; p.gone {
+		p.row, p.holders, p.list, p.waiting = portRow{place: p.place}, nil, nil, false
+		return
+	}
+	p.netns = t.Snapshot.NetNS // its name may have changed
+	sockets := t.Snapshot.Port(p.port)
+	p.row = m.newRow(t, p.port, sockets)
 	p.row.find(m.shown.Owners)
 	p.holders = p.row.held
 
@@ -100,7 +106,7 @@ func (p *portPage) build(m *Model) {
 	for i, s := range waits {
 		w := waiting{Socket: s}
 		if s.Timer == netstate.TimerTimeWait {
-			w.end = m.shown.Snapshot.At.Add(s.Expires)
+			w.end = t.Snapshot.At.Add(s.Expires)
 		}
 		if p.row.verdict != nil {
 			w.harm = harmNone
@@ -224,9 +230,12 @@ func (p *portPage) verdictRows(m *Model, w, limit int) []string {
 		return []string{th.Line(w).String()}
 	}
 	k := m.lookOf(&p.row)
-	text := fmt.Sprintf("Port %d has not been asked about yet.", p.number)
-	if len(p.row.sockets) == 0 {
-		text = fmt.Sprintf("No socket of any state uses port %d here.", p.number)
+	text := fmt.Sprintf("Port %s has not been asked about yet.", p.place)
+	switch {
+	case p.gone:
+		text = fmt.Sprintf("netns %s has ended, or can no longer be read.", p.netns)
+	case len(p.row.sockets) == 0:
+		text = unused(p.place)
 	}
 	return []string{th.Line(w).Gap(1).Put(k.style, k.glyph+" ").Put(th.Strong, text).String()}
 }
@@ -234,7 +243,7 @@ func (p *portPage) verdictRows(m *Model, w, limit int) []string {
 func (p *portPage) verdict(m *Model, w, h int) []string {
 	th := m.th
 	st := th.Faint
-	question := fmt.Sprintf("Can port %d be bound?", p.number)
+	question := fmt.Sprintf("Can port %s be bound?", p.place)
 	box := th.HeavyBox(st, draw.Span{Style: th.Strong, Text: question})
 	if v := p.row.verdict; v != nil {
 		box.Style = m.lookOfVerdict(v).style

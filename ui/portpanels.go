@@ -20,14 +20,14 @@ func (p *portPage) middle(m *Model, w, h int) []string {
 func matrixRows(v *netstate.Verdict) int {
 	n := 0
 	for i := range v.Matrix {
-		if i == 0 || !samePlace(v.Matrix[i].Spec, v.Matrix[i-1].Spec) {
+		if i == 0 || !sameAddress(v.Matrix[i].Spec, v.Matrix[i-1].Spec) {
 			n++
 		}
 	}
 	return n
 }
 
-func samePlace(a, b netstate.BindSpec) bool {
+func sameAddress(a, b netstate.BindSpec) bool {
 	return a.Addr == b.Addr && a.V6Only == b.V6Only && a.Family == b.Family
 }
 
@@ -44,11 +44,11 @@ func (p *portPage) matrix(m *Model, w, h int) []string {
 	asked := false
 	for i := range v.Matrix {
 		c := &v.Matrix[i]
-		if i == 0 || !samePlace(c.Spec, v.Matrix[i-1].Spec) {
+		if i == 0 || !sameAddress(c.Spec, v.Matrix[i-1].Spec) {
 			if l != nil {
 				body = append(body, l.String())
 			}
-			l = th.Line(in).Gap(1).Col("", draw.Middle(placeText(c.Spec), label-1, th.ASCII), label)
+			l = th.Line(in).Gap(1).Col("", draw.Middle(hostText(c.Spec), label-1, th.ASCII), label)
 		}
 		glyph, word, st := th.Sym.None, "unsure", th.Faint
 		switch c.Bindable {
@@ -57,7 +57,7 @@ func (p *portPage) matrix(m *Model, w, h int) []string {
 		case netstate.No:
 			glyph, word, st = th.Sym.Refused, "in use", th.Refused
 		}
-		is := !asked && samePlace(c.Spec, v.Spec) && c.Spec.ReuseAddr == v.Spec.ReuseAddr && c.Spec.ReusePort == v.Spec.ReusePort
+		is := !asked && sameAddress(c.Spec, v.Spec) && c.Spec.ReuseAddr == v.Spec.ReuseAddr && c.Spec.ReusePort == v.Spec.ReusePort
 		if is {
 			asked = true
 			word += " " + "◀"
@@ -77,8 +77,8 @@ func (p *portPage) matrix(m *Model, w, h int) []string {
 	return box.Draw(w, h, body)
 }
 
-// placeText names an address of the matrix.
-func placeText(b netstate.BindSpec) string {
+// hostText names an address of the matrix.
+func hostText(b netstate.BindSpec) string {
 	text := b.AddrPort().String()
 	if b.Addr.Is6() && b.Addr.IsUnspecified() {
 		if b.V6Only {
@@ -112,8 +112,9 @@ func (p *portPage) holderBox(m *Model, w, h int) []string {
 	full := min(room-min(len(p.holders)-1, 2), 5)
 	first := max(min(p.holds.at, len(p.holders)-max(room-full+1, 1)), 0)
 	for i := first; i < len(p.holders) && len(body) < room; i++ {
-		body = append(body, p.holderRow(m, &p.holders[i], in, i == p.holds.at))
-		if i == p.holds.at && full > 1 {
+		detailed := i == p.holds.at && full > 1
+		body = append(body, p.holderRow(m, &p.holders[i], in, i == p.holds.at, detailed))
+		if detailed {
 			details := p.holderDetails(m, &p.holders[i], in)
 			body = append(body, details[:min(len(details), full-1)]...)
 		}
@@ -138,7 +139,9 @@ func (p *portPage) nobody(m *Model, w int) []string {
 	return rows
 }
 
-func (p *portPage) holderRow(m *Model, h *netstate.Holder, w int, cursor bool) string {
+// holderRow tells a holder in one row. If details follow, they name its
+// container.
+func (p *portPage) holderRow(m *Model, h *netstate.Holder, w int, cursor, detailed bool) string {
 	th := m.th
 	l := th.Line(w)
 	if cursor && p.pane == paneHolders && len(p.holders) > 1 {
@@ -149,7 +152,12 @@ func (p *portPage) holderRow(m *Model, h *netstate.Holder, w int, cursor bool) s
 	if name == "" {
 		name = "?"
 	}
-	l.Put(th.Strong, name).Gap(1).Put("", fmt.Sprintf("pid %d", h.ID.PID)).Gap(2).Put("", user(*h, m.opts.User))
+	l.Put(th.Strong, name).Gap(1).Put("", fmt.Sprintf("pid %d", h.ID.PID)).Gap(2)
+	if detailed {
+		l.Put("", user(*h, m.opts.User))
+	} else {
+		l.Put("", from(*h, m.opts.User))
+	}
 	if h.User != "" && h.UID >= 0 && w >= 60 {
 		l.Put(th.Faint, fmt.Sprintf(" uid %d", h.UID))
 	}
@@ -177,11 +185,9 @@ func (p *portPage) holderDetails(m *Model, h *netstate.Holder, w int) []string {
 			rows = append(rows, l.To(9).Put("", t).String())
 		}
 	}
+	add("inside", h.Container, 1)
 	add("command", command(h.Cmdline), 2)
-	switch {
-	case h.Container != "":
-		add("runs in", "container "+h.Container, 1)
-	case h.Unit != "":
+	if h.Container == "" {
 		add("unit", h.Unit, 1)
 	}
 	add("cwd", h.Cwd, 1)

@@ -26,9 +26,10 @@ import (
 type portsPage struct {
 	rows     []portRow // those that the filter lets through, sorted
 	total    int
-	selected uint16 // the row under the cursor, by port: rows come and go
+	selected placeID // the row under the cursor: rows come and go
 	scroll   scroll
-	page     int // rows on the screen
+	page     int  // rows on the screen
+	several  bool // a row is in another network namespace than berth's own
 
 	order   sortOrder
 	all     bool
@@ -38,19 +39,20 @@ type portsPage struct {
 
 // build makes the rows of the observation that is shown.
 func (p *portsPage) build(m *Model) {
-	rows, total := rowsOf(&m.shown, m.gateway.info.Spec.Port, m.port.number, m.served, p.all)
+	rows, total := m.rowsOf(&m.shown, p.all)
 	if words := strings.Fields(strings.ToLower(p.filter)); len(words) > 0 {
 		rows = slices.DeleteFunc(rows, func(r portRow) bool { return !r.matches(words, m.shown.Owners) })
 	}
 	sortRows(rows, p.order, m.shown.Owners)
 	p.rows, p.total = rows, total
+	p.several = slices.ContainsFunc(rows, func(r portRow) bool { return !r.netns.Own() })
 	if i := p.index(p.selected); i >= 0 {
 		p.scroll.at = i
 	}
 }
 
-func (p *portsPage) index(port uint16) int {
-	return slices.IndexFunc(p.rows, func(r portRow) bool { return r.port == port })
+func (p *portsPage) index(id placeID) int {
+	return slices.IndexFunc(p.rows, func(r portRow) bool { return r.id() == id })
 }
 
 // row returns the selected row, or nil if there is none.
@@ -65,7 +67,7 @@ func (p *portsPage) settle(m *Model) {
 	p.page = max(portsLayout(m).table-3, 1)
 	p.scroll.clamp(len(p.rows), p.page)
 	if r := p.row(); r != nil {
-		p.selected = r.port
+		p.selected = r.id()
 	}
 	from, to := p.scroll.visible(len(p.rows), p.page)
 	for i := from; i < to; i++ {
@@ -88,7 +90,7 @@ func (p *portsPage) do(m *Model, a action) {
 	switch a {
 	case actOpen:
 		if r := p.row(); r != nil {
-			m.openPort(r.port)
+			m.openPort(r.place)
 		}
 	case actFilter:
 		p.editing = true
@@ -98,10 +100,12 @@ func (p *portsPage) do(m *Model, a action) {
 	case actAll:
 		p.all = !p.all
 		p.build(m)
+	case actNamespaces:
+		m.widen()
 	default:
 		p.scroll.move(a, len(p.rows), p.page)
 		if r := p.row(); r != nil {
-			p.selected = r.port
+			p.selected = r.id()
 		}
 	}
 }
@@ -166,17 +170,30 @@ func (p *portsPage) view(m *Model, w, h int) []string {
 }
 
 // columns are the widths of the table for one breakpoint. They depend on the
-// terminal only, so that nothing jumps while numbers change; 0 leaves a
-// column out, holder takes what is left.
+// terminal and on whether several network namespaces are shown, so that nothing
+// jumps while numbers change; 0 leaves a column out, holder takes what is left.
 type columns struct {
-	port, bind, listen, estab, wait, left, bar, holder, spark int
-	glyphs                                                    bool // a glyph before each number
-	long                                                      bool // the long words of a verdict
+	port, netns, bind, listen, estab, wait, left, bar, holder, spark int
+
+	glyphs bool // a glyph before each number
+	long   bool // the long words of a verdict
 }
 
-func columnsFor(w int) columns {
+func columnsFor(w int, several bool) columns {
 	var c columns
 	switch {
+	// The namespace takes the room of what says least: of the past and the
+	// bars, then of the long words, then of the numbers.
+	case several && w >= 120:
+		c = columns{port: 8, netns: 20, bind: 21, listen: 7, estab: 7, wait: 6, left: 7, bar: 7, spark: 10, glyphs: true, long: true}
+	case several && w >= 100:
+		c = columns{port: 8, netns: 20, bind: 21, listen: 7, estab: 7, wait: 6, left: 7, glyphs: true, long: true}
+	case several && w >= 80:
+		c = columns{port: 8, netns: 13, bind: 13, listen: 7, estab: 6, wait: 6, left: 7, glyphs: true}
+	case several && w >= 60:
+		c = columns{port: 8, netns: 10, bind: 13, wait: 4, left: 8}
+	case several:
+		c = columns{port: 8, bind: 14, netns: min(w-2-3-8-14, 20)}
 	case w >= 100:
 		c = columns{port: 8, bind: 21, listen: 7, estab: 7, wait: 6, left: 7, bar: 7, spark: 10, glyphs: true, long: true}
 		if extra := w - 100; extra > 0 {
@@ -192,7 +209,7 @@ func columnsFor(w int) columns {
 		c = columns{port: 8, bind: 14, left: 8}
 	}
 	if w >= 60 {
-		c.holder = w - 2 - 3 - 1 - c.port - c.bind - c.listen - c.estab - c.wait - c.left - c.bar - c.spark
+		c.holder = w - 2 - 3 - 1 - c.port - c.netns - c.bind - c.listen - c.estab - c.wait - c.left - c.bar - c.spark
 		if c.spark > 0 {
 			c.holder--
 		}
@@ -213,6 +230,9 @@ func (p *portsPage) table(m *Model, w, h int) []string {
 	if note != "" && p.all && w >= 80 {
 		note += " · all"
 	}
+	if note != "" && m.reach.All {
+		note += " · all namespaces"
+	}
 	if note != "" {
 		box.Right = []draw.Span{{Style: th.Faint, Text: note}}
 	}
@@ -225,7 +245,7 @@ func (p *portsPage) table(m *Model, w, h int) []string {
 		body = []string{th.Line(in).String(), th.Line(in).Gap(3).Put("", fmt.Sprintf("no port matches “%s”", p.filter)).String()}
 		body = append(body, th.Line(in).Gap(3).Put(th.Faint, "esc clears the filter").String())
 	default:
-		c := columnsFor(w)
+		c := columnsFor(w, p.several)
 		body = append(body, p.heading(m, c, in))
 		from, to := p.scroll.visible(len(p.rows), h-3)
 		for i := from; i < to; i++ {
@@ -261,15 +281,22 @@ func (m *Model) waitingForData(w int) []string {
 
 func (p *portsPage) heading(m *Model, c columns, w int) string {
 	st := m.th.Faint
-	l := m.th.Line(w).Gap(3).Col(st, "PORT", c.port).Col(st, "BIND", c.bind)
+	l := m.th.Line(w).Gap(3).Col(st, "PORT", c.port)
+	if c.netns > 0 {
+		l.Col(st, "NETNS", c.netns)
+	}
+	l.Col(st, "BIND", c.bind)
 	switch {
 	case c.glyphs:
 		// One heading for the count, the time left and its bar.
 		l.ColRight(st, "LISTEN", c.listen).ColRight(st, "ESTAB", c.estab).Gap(2).Col(st, "TIME-WAIT", c.wait+c.left+c.bar-2)
-	case c.listen > 0:
-		l.ColRight(st, "L", c.listen).ColRight(st, "E", c.estab).ColRight(st, "TW", c.wait).ColRight(st, "LEFT", c.left)
 	default:
-		l.ColRight(st, "LEFT", c.left)
+		for _, col := range []struct {
+			name string
+			w    int
+		}{{"L", c.listen}, {"E", c.estab}, {"TW", c.wait}, {"LEFT", c.left}} {
+			l.ColRight(st, col.name, col.w)
+		}
 	}
 	if c.holder > 0 {
 		l.Gap(1).Col(st, "HOLDER", c.holder)
@@ -296,12 +323,19 @@ func (p *portsPage) line(m *Model, r *portRow, c columns, w int, selected bool) 
 	if c.long {
 		words = k.words
 	}
-	l.To(3+c.port).Put(k.style, k.glyph).Gap(1).Put(k.style, words).To(3 + c.port + c.bind)
-	if c.listen > 0 {
-		p.number(m, l, c, c.listen, r.listen, th.Sym.Listen, th.Listen)
-		p.number(m, l, c, c.estab, r.estab, th.Sym.Estab, th.Estab)
-		p.number(m, l, c, c.wait, r.wait, th.Sym.Waiting, th.Waiting)
+	l.To(3 + c.port)
+	if c.netns > 0 {
+		st := draw.Style("")
+		if r.netns.Own() {
+			st = th.Faint
+		}
+		l.Col(st, namespace(r.netns, c.netns-1, th.ASCII), c.netns-1).Gap(1)
 	}
+	bind := l.Cells()
+	l.Put(k.style, k.glyph).Gap(1).Put(k.style, words).To(bind + c.bind)
+	p.number(m, l, c, c.listen, r.listen, th.Sym.Listen, th.Listen)
+	p.number(m, l, c, c.estab, r.estab, th.Sym.Estab, th.Estab)
+	p.number(m, l, c, c.wait, r.wait, th.Sym.Waiting, th.Waiting)
 	p.countdown(m, l, c, r)
 	if c.holder > 0 {
 		l.Gap(1)
@@ -309,7 +343,7 @@ func (p *portsPage) line(m *Model, r *portRow, c columns, w int, selected bool) 
 	}
 	if c.spark > 0 {
 		l.Gap(1)
-		s := lately(m.past.of(r.port), m.at(), time.Minute, c.spark)
+		s := lately(m.past.of(r.id()), m.at(), time.Minute, c.spark)
 		st, number := th.Waiting, func(s sample) int { return s.wait }
 		if r.wait == 0 && r.listen+r.estab > 0 {
 			st, number = th.Estab, func(s sample) int { return s.estab }
@@ -338,7 +372,7 @@ func (p *portsPage) number(m *Model, l *draw.Line, c columns, w, n int, glyph st
 func (p *portsPage) countdown(m *Model, l *draw.Line, c columns, r *portRow) {
 	th := m.th
 	switch {
-	case r.wait == 0:
+	case r.wait == 0 || c.left == 0:
 		l.Gap(c.left + c.bar)
 	case r.clears.IsZero():
 		// The timer is hidden here; the count is all there is.
@@ -357,16 +391,14 @@ func (p *portsPage) holder(m *Model, l *draw.Line, r *portRow, w int) {
 	hs := r.held
 	switch {
 	case len(hs) > 0:
-		text := who(hs[0])
-		if u := user(hs[0], m.opts.User); draw.Width(draw.Fit(text+u, w+1, th.ASCII))+3 <= w {
-			text += " (" + u + ")"
-		}
+		h, more := hs[0], ""
 		if len(hs) > 1 {
-			more := fmt.Sprintf(" +%d", len(hs)-1)
-			l.Put("", draw.Fit(text, w-len(more), th.ASCII)).Put(th.Faint, more)
-		} else {
-			l.Col("", text, w)
+			more = fmt.Sprintf(" +%d", len(hs)-1)
 		}
+		if h.Container == r.netns.Name {
+			h.Container = "" // The row says it already.
+		}
+		l.Put("", whoIn(h, m.opts.User, w-len(more), th.ASCII)).Put(th.Faint, more)
 	case r.owned:
 		l.Put(th.Warn, "hidden")
 	case len(r.sockets) > 0:
@@ -384,7 +416,7 @@ func (p *portsPage) summary(m *Model, w, h int) []string {
 	if r == nil {
 		return th.Box().Draw(w, h, nil)
 	}
-	title := []draw.Span{{Style: th.Strong, Text: fmt.Sprint(r.port)}}
+	title := []draw.Span{{Style: th.Strong, Text: r.place.String()}}
 	if r.gateway {
 		title = append(title, draw.Span{Style: th.Faint, Text: " " + th.Sym.Started + " the gateway's port"})
 	}
@@ -412,7 +444,7 @@ func (p *portsPage) summary(m *Model, w, h int) []string {
 	}
 	if tall {
 		body = draw.Fill(body, in, inner-5)
-		s := lately(m.past.of(r.port), m.at(), time.Minute, max(in-2-stripLabel-stripValue, 4))
+		s := lately(m.past.of(r.id()), m.at(), time.Minute, max(in-2-stripLabel-stripValue, 4))
 		body = append(body, s.rows(th, in)...)
 		body = append(body, s.axis(th, in))
 	} else if len(body) < inner {
@@ -426,9 +458,17 @@ func (p *portsPage) summary(m *Model, w, h int) []string {
 
 func (p *portsPage) unjudged(r *portRow) string {
 	if len(r.sockets) == 0 {
-		return fmt.Sprintf("No socket of any state uses port %d here.", r.port)
+		return unused(r.place)
 	}
-	return fmt.Sprintf("%s on port %d.", count(len(r.sockets), "socket", "sockets"), r.port)
+	return fmt.Sprintf("%s on port %s.", count(len(r.sockets), "socket", "sockets"), r.place)
+}
+
+// unused says that a port has no sockets.
+func unused(at place) string {
+	if at.netns.Own() {
+		return fmt.Sprintf("No socket of any state uses port %d here.", at.port)
+	}
+	return fmt.Sprintf("No socket of any state uses port %s.", at)
 }
 
 // statesLine counts the sockets of a port by state.

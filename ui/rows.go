@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 )
 
 // portRow is what the overview knows of one port.
 type portRow struct {
-	port    uint16
+	place
 	sockets []netstate.Socket // a part of the snapshot
 	gateway bool
 
@@ -52,52 +53,68 @@ func (s sortOrder) String() string {
 	return [...]string{"trouble first", "port", "longest TIME-WAIT", "holder"}[s]
 }
 
-// rowsOf makes the rows of an observation, in port order. The gateway's port
-// has one even if nothing is there; extra is a port that the user asked for.
-// With all, the ends of outgoing connections are included.
-func rowsOf(obs *Observation, gateway, extra uint16, served map[uint16]bool, all bool) (rows []portRow, total int) {
-	if obs.Snapshot == nil {
-		return nil, 0
-	}
-	wanted := map[uint16]bool{gateway: gateway != 0, extra: extra != 0}
-	for port, sockets := range obs.Snapshot.Ports() {
-		total++
-		r := newRow(obs, port, sockets)
-		r.gateway = port == gateway
-		if netstate.Serves(sockets) {
-			served[port] = true
+// rowsOf makes the rows of the namespaces that are looked at, in no order. The
+// gateway's port has one wherever one looks and even if nothing is there, the
+// port that the user asked for if its namespace is looked at. With all, the
+// ends of outgoing connections are included.
+func (m *Model) rowsOf(obs *Observation, all bool) (rows []portRow, total int) {
+	gateway, asked := placeOf(m.gateway.info.Spec), m.port.place
+	for _, t := range obs.tables() {
+		ns := t.Snapshot.NetNS
+		home, shown := ns.ID == gateway.netns.ID, m.reach.shows(ns)
+		if !home && !shown {
+			continue
 		}
-		if all || wanted[port] || served[port] || !obs.Snapshot.Caps.Ephemeral(port) && r.refused() {
-			rows = append(rows, r)
+		wanted := map[uint16]bool{}
+		if home {
+			wanted[gateway.port] = true
 		}
-		wanted[port] = false
-	}
-	for port, missing := range wanted {
-		if missing {
-			r := newRow(obs, port, nil)
-			r.gateway = port == gateway
-			rows = append(rows, r)
+		if shown && asked.port != 0 && asked.netns.ID == ns.ID {
+			wanted[asked.port] = true
+		}
+		for port, sockets := range t.Snapshot.Ports() {
+			if !shown && !wanted[port] {
+				continue
+			}
 			total++
+			r := m.newRow(t, port, sockets)
+			if netstate.Serves(sockets) {
+				m.served[r.id()] = true
+			}
+			if all || wanted[port] || m.served[r.id()] || !t.Snapshot.Caps.Ephemeral(port) && r.refused() {
+				rows = append(rows, r)
+			}
+			wanted[port] = false
+		}
+		for port, missing := range wanted {
+			if missing {
+				rows = append(rows, m.newRow(t, port, nil))
+				total++
+			}
 		}
 	}
-	slices.SortFunc(rows, func(a, b portRow) int { return cmp.Compare(a.port, b.port) })
 	return rows, total
 }
 
-func newRow(obs *Observation, port uint16, sockets []netstate.Socket) portRow {
-	r := portRow{port: port, sockets: sockets}
+// shows reports whether the ports of a namespace are looked at.
+func (r Reach) shows(ns netns.Namespace) bool { return r.All || ns.ID == r.NetNS.ID }
+
+// newRow makes the row of a port of a table.
+func (m *Model) newRow(t *Table, port uint16, sockets []netstate.Socket) portRow {
+	r := portRow{place: place{t.Snapshot.NetNS, port}, sockets: sockets}
+	r.gateway = r.id() == placeOf(m.gateway.info.Spec).id()
 	for i := range sockets {
 		s := &sockets[i]
 		r.counts[s.State&15]++
 		r.owned = r.owned || s.Owned()
 		if s.State == netstate.TimeWait && s.Timer == netstate.TimerTimeWait {
-			if end := obs.Snapshot.At.Add(s.Expires); end.After(r.clears) {
+			if end := t.Snapshot.At.Add(s.Expires); end.After(r.clears) {
 				r.clears = end
 			}
 		}
 	}
 	r.listen, r.estab, r.wait = r.counts[netstate.Listen], r.counts[netstate.Established], r.counts[netstate.TimeWait]
-	if v, ok := obs.Verdicts[port]; ok {
+	if v, ok := t.Verdicts[port]; ok {
 		r.verdict = &v
 	}
 	return r
@@ -124,10 +141,10 @@ func (r *portRow) trouble() int {
 // sortRows orders rows in place, the gateway's first. Ties fall back to the port, so that rows do
 // not change places while the numbers in them move.
 func sortRows(rows []portRow, order sortOrder, owners *netstate.Owners) {
-	names := map[uint16]string{}
+	names := map[placeID]string{}
 	if order == sortHolder {
 		for i := range rows {
-			names[rows[i].port] = strings.ToLower(rows[i].holderName(owners))
+			names[rows[i].id()] = strings.ToLower(rows[i].holderName(owners))
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b portRow) int {
@@ -141,15 +158,12 @@ func sortRows(rows []portRow, order sortOrder, owners *netstate.Owners) {
 		case sortLeft:
 			c = b.clears.Compare(a.clears)
 		case sortHolder:
-			x, y := names[a.port], names[b.port]
+			x, y := names[a.id()], names[b.id()]
 			if c = cmp.Compare(b2i(x == ""), b2i(y == "")); c == 0 {
 				c = strings.Compare(x, y)
 			}
 		}
-		if c == 0 {
-			c = cmp.Compare(a.port, b.port)
-		}
-		return c
+		return cmp.Or(c, cmp.Compare(a.port, b.port), strings.Compare(a.netns.Name, b.netns.Name), cmp.Compare(a.netns.ID, b.netns.ID))
 	})
 }
 
@@ -196,7 +210,7 @@ func (r *portRow) matches(words []string, owners *netstate.Owners) bool {
 		return true
 	}
 	var hay strings.Builder
-	hay.WriteString(strconv.Itoa(int(r.port)))
+	hay.WriteString(strconv.Itoa(int(r.port)) + " " + strings.ToLower(r.netns.String()))
 	for st, n := range r.counts {
 		if n > 0 {
 			name := strings.ToLower(netstate.State(st).String())
@@ -204,7 +218,7 @@ func (r *portRow) matches(words []string, owners *netstate.Owners) bool {
 		}
 	}
 	for _, h := range r.holders(owners) {
-		hay.WriteString(" " + strings.ToLower(h.Name) + " " + strings.ToLower(h.User) + " " + strconv.Itoa(h.ID.PID))
+		hay.WriteString(" " + strings.ToLower(h.Name) + " " + strings.ToLower(h.User) + " " + strconv.Itoa(h.ID.PID) + " " + strings.ToLower(h.Container))
 	}
 	if r.verdict != nil {
 		hay.WriteString(" " + string(r.verdict.Reason))

@@ -78,9 +78,9 @@ func (j *job) launched() bool {
 // title says what the job is, and how it ended.
 func (j *job) title() string {
 	if j.restart {
-		return fmt.Sprintf("Force-restart %d", j.port())
+		return fmt.Sprintf("Force-restart %s", j.place())
 	}
-	return fmt.Sprintf("Reclaim %d", j.port())
+	return fmt.Sprintf("Reclaim %s", j.place())
 }
 
 func (j *job) stepsBox(m *Model, rows []string, w, h int) []string {
@@ -285,7 +285,7 @@ func (j *job) launchRows(m *Model, w int) []string {
 func (j *job) portBox(m *Model, w, h int) []string {
 	th := m.th
 	in := w - 2
-	title := []draw.Span{{Style: th.Strong, Text: fmt.Sprintf("Port %d", j.port())}}
+	title := []draw.Span{{Style: th.Strong, Text: fmt.Sprintf("Port %s", j.place())}}
 	box := th.Box(title...)
 	// The window doubles when it is full, so that the picture grows to the
 	// right and is redrawn at another scale only now and then.
@@ -294,7 +294,7 @@ func (j *job) portBox(m *Model, w, h int) []string {
 		total *= 2
 	}
 	cols := max(in-2-stripLabel-stripValue, 4)
-	s := strip{track: m.past.of(j.port()), from: start.Add(-time.Second), step: total / time.Duration(cols), cols: cols, now: m.at(), zero: start}
+	s := strip{track: m.past.of(j.place().id()), from: start.Add(-time.Second), step: total / time.Duration(cols), cols: cols, now: m.at(), zero: start}
 	if over := m.at().Sub(s.from) - total; over > 0 {
 		s.from = s.from.Add(over)
 	}

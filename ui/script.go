@@ -12,6 +12,7 @@ import (
 
 	"berth/gatewaylaunch"
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 )
 
@@ -32,6 +33,12 @@ type script struct {
 	hidden  int
 	readErr error
 	focus   *netstate.BindSpec
+
+	// spaces are the other network namespaces, note what is said if all are
+	// wanted, and reach which are.
+	spaces []netns.Namespace
+	note   string
+	reach  Reach
 
 	// exitAfter is how long a process takes to end after SIGTERM, closeAfter
 	// how long until it has closed its listener; boot is how long the gateway
@@ -57,6 +64,7 @@ type script struct {
 // good), held by pid (0: by nobody).
 type scriptSocket struct {
 	netstate.Socket
+	netns       uint64
 	from, until time.Time
 	pid         int
 }
@@ -107,38 +115,60 @@ func (s *script) linger(local, remote string, left time.Duration) *scriptSocket 
 func (s *script) observe(at time.Time) Observation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap, owners := s.snapshot(at)
-	obs := Observation{At: at, Snapshot: snap, Owners: owners, Verdicts: map[uint16]netstate.Verdict{}}
-	for port := range snap.Ports() {
-		obs.Verdicts[port] = netstate.Explain(s.spec(port), nil, snap, owners)
-	}
-	if s.focus != nil {
-		obs.Verdicts[s.focus.Port] = s.ask(*s.focus, snap, owners)
-	}
 	if s.readErr != nil {
-		obs.Snapshot, obs.Owners, obs.Verdicts, obs.Err = nil, nil, nil, s.readErr
+		return Observation{At: at, Err: s.readErr}
+	}
+	owners := s.owners()
+	obs := Observation{At: at, Table: s.table(at, netns.Namespace{}, owners), Owners: owners}
+	for _, ns := range s.spaces {
+		if s.reach.shows(ns) {
+			obs.Others = append(obs.Others, s.table(at, ns, owners))
+		}
+	}
+	if s.reach.All {
+		obs.Note = s.note
 	}
 	return obs
 }
 
-func (s *script) snapshot(at time.Time) (*netstate.Snapshot, *netstate.Owners) {
+func (s *script) table(at time.Time, ns netns.Namespace, owners *netstate.Owners) Table {
+	t := Table{Snapshot: s.snapshot(at, ns), Verdicts: map[uint16]netstate.Verdict{}}
+	for port := range t.Snapshot.Ports() {
+		t.Verdicts[port] = netstate.Explain(s.Spec(ns, port), nil, t.Snapshot, owners)
+	}
+	if s.focus != nil && s.focus.NetNS.ID == ns.ID {
+		t.Verdicts[s.focus.Port] = s.ask(*s.focus, t.Snapshot, owners)
+	}
+	return t
+}
+
+// owners knows the holders of all sockets, whether they exist or not.
+func (s *script) owners() *netstate.Owners {
 	owners := netstate.NewOwners()
 	owners.Hidden = s.hidden
+	for _, k := range s.sockets {
+		if h, ok := s.procs[k.pid]; ok {
+			h.FD = 19
+			owners.Add(k.Inode, h)
+		}
+	}
+	return owners
+}
+
+func (s *script) snapshot(at time.Time, ns netns.Namespace) *netstate.Snapshot {
 	var sockets []netstate.Socket
 	for _, k := range s.sockets {
-		if at.Before(k.from) || !k.until.IsZero() && !at.Before(k.until) {
+		if k.netns != ns.ID || at.Before(k.from) || !k.until.IsZero() && !at.Before(k.until) {
 			continue
 		}
 		if k.State == netstate.TimeWait {
 			k.Timer, k.Expires = netstate.TimerTimeWait, k.until.Sub(at)
 		}
 		sockets = append(sockets, k.Socket)
-		if h, ok := s.procs[k.pid]; ok {
-			h.FD = 19
-			owners.Add(k.Inode, h)
-		}
 	}
-	return netstate.NewSnapshot(at, sockets, s.caps), owners
+	snap := netstate.NewSnapshot(at, sockets, s.caps)
+	snap.NetNS = ns
+	return snap
 }
 
 // ask is a real bind on this machine: the kernel here follows the rules.
@@ -151,21 +181,24 @@ func (s *script) ask(spec netstate.BindSpec, snap *netstate.Snapshot, owners *ne
 func (s *script) why(spec netstate.BindSpec, at time.Time) netstate.Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap, owners := s.snapshot(at)
-	return s.ask(spec, snap, owners)
-}
-
-func (s *script) spec(port uint16) netstate.BindSpec {
-	b := s.info.Spec
-	b.Port = port
-	return b
+	return s.ask(spec, s.snapshot(at, spec.NetNS), s.owners())
 }
 
 func (s *script) Observations() <-chan Observation { return s.observations }
 func (s *script) Refresh()                         {}
 func (s *script) Gateway() GatewayInfo             { return s.info }
 
-func (s *script) Spec(port uint16) netstate.BindSpec { return s.spec(port) }
+func (s *script) Spec(ns netns.Namespace, port uint16) netstate.BindSpec {
+	b := s.info.Spec
+	b.NetNS, b.Port = ns, port
+	return b
+}
+
+func (s *script) Look(reach Reach) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reach = reach
+}
 
 func (s *script) Focus(spec *netstate.BindSpec) {
 	s.mu.Lock()
@@ -243,7 +276,7 @@ func (s *script) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim
 				return cancelled(err)
 			}
 		case reclaim.StepDestroy:
-			n := s.destroy(plan.Spec.Port, at)
+			n := s.destroy(placeOf(plan.Spec), at)
 			if err := emit(reclaim.Event{Kind: reclaim.EventDestroyed, Count: n}); err != nil {
 				return cancelled(err)
 			}
@@ -302,12 +335,12 @@ func (s *script) terminate(pid int, at time.Time) {
 	s.ends[pid] = at.Add(s.exitAfter)
 }
 
-func (s *script) destroy(port uint16, at time.Time) int {
+func (s *script) destroy(where place, at time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
 	for i := range s.sockets {
-		if k := &s.sockets[i]; k.Local.Port() == port && k.State == netstate.TimeWait && k.until.After(at) {
+		if k := &s.sockets[i]; k.netns == where.netns.ID && k.Local.Port() == where.port && k.State == netstate.TimeWait && k.until.After(at) {
 			k.until = at
 			n++
 		}

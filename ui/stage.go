@@ -98,6 +98,9 @@ func (st *stage) do(effects []effect) {
 		case effectFocus:
 			st.script.Focus(e.spec)
 			st.next = st.now // the engine probes at once
+		case effectReach:
+			st.script.Look(e.reach)
+			st.next = st.now
 		case effectRefresh:
 			st.next = st.now
 		case effectPlan:

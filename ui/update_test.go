@@ -11,6 +11,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 )
 
@@ -195,7 +196,7 @@ func TestInfeasible(t *testing.T) {
 
 func TestPlanError(t *testing.T) {
 	st := start(t)
-	st.m.dialog = &dialog{kind: dialogFree, id: 99, req: PlanRequest{Spec: st.script.spec(22)}}
+	st.m.dialog = &dialog{kind: dialogFree, id: 99, req: PlanRequest{Spec: st.script.Spec(netns.Namespace{}, 22)}}
 	st.send(planMsg{id: 99, err: errors.New("no table")})
 	st.advance(grace)
 	expect(t, st, "no plan could be made: no table", "[ Close ]")
@@ -227,7 +228,7 @@ func TestStopWaiting(t *testing.T) {
 		t.Error("esc did not cancel, or the gateway was started all the same")
 	}
 	st.press("esc")
-	if st.m.page != onPort || st.m.port.number != netstate.DefaultPort {
+	if st.m.page != onPort || st.m.port.port != netstate.DefaultPort {
 		t.Error("esc after the end did not go to the port's page")
 	}
 }

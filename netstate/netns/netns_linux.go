@@ -85,12 +85,20 @@ func onThread(do func() (unchanged bool)) {
 // only server of a container does. Release lets go of it. The zero value needs
 // no hold. The errors are those of Do.
 func (n Namespace) Keep() (Namespace, error) {
-	if n.Own() || n.kept != nil {
+	if n.Own() {
 		return n, nil
 	}
 	f, err := n.open()
 	if err != nil {
 		return n, n.fail(err)
+	}
+	if f == n.kept {
+		// Each hold is let go of by itself.
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return n, n.fail(os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err))
+		}
+		f = os.NewFile(uintptr(fd), f.Name())
 	}
 	n.kept = f
 	return n, nil

@@ -232,7 +232,15 @@ func TestKeep(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
+	again, err := kept.Keep()
+	if err != nil {
+		t.Fatal(err)
+	}
 	kept.Release()
+	if err := again.Do(func() error { return nil }); err != nil {
+		t.Errorf("a hold ended with another one: %v", err)
+	}
+	again.Release()
 }
 
 func TestFindRefuses(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/reclaim"
 	"berth/ui"
 )
@@ -29,8 +30,11 @@ type engine struct {
 	launch  launch
 	demo    bool
 	log     string
-	// assume is the bind of a server on another port than the gateway's.
-	assume netstate.BindSpec
+	// assume is the bind of a server on another port than the gateway's, and
+	// assumeIn gives that in another network namespace, where a host can be
+	// another address; nil if it is the same everywhere.
+	assume   netstate.BindSpec
+	assumeIn func(context.Context, netns.Namespace) (netstate.BindSpec, error)
 
 	observations chan ui.Observation
 	wake         chan struct{}
@@ -38,6 +42,9 @@ type engine struct {
 	done         chan struct{} // closed when observing has ended
 
 	mu        sync.Mutex
+	reach     ui.Reach
+	asked     bool // Refresh was called since the last reading
+	assumed   map[uint64]netstate.BindSpec
 	focus     *netstate.BindSpec
 	launching bool          // started, and neither ready nor ended
 	stop      func()        // asks the running gateway to end
@@ -75,20 +82,58 @@ func (e *engine) Focus(spec *netstate.BindSpec) {
 	e.Refresh()
 }
 
+func (e *engine) Look(reach ui.Reach) {
+	e.mu.Lock()
+	e.reach = reach
+	e.mu.Unlock()
+	e.Refresh()
+}
+
 func (e *engine) Refresh() {
+	e.mu.Lock()
+	e.asked = true
+	e.mu.Unlock()
 	select {
 	case e.wake <- struct{}{}:
 	default: // A reading is due already.
 	}
 }
 
-func (e *engine) Spec(port uint16) netstate.BindSpec {
-	if port == e.gateway.spec.Port {
+func (e *engine) Spec(ns netns.Namespace, port uint16) netstate.BindSpec {
+	if ns.Own() && port == e.gateway.spec.Port {
 		return e.gateway.spec
 	}
-	spec := e.assume
-	spec.Port = port
+	e.mu.Lock()
+	spec, ok := e.assumed[ns.ID]
+	e.mu.Unlock()
+	if !ok {
+		spec = e.assume
+	}
+	spec.NetNS, spec.Port = ns, port
 	return spec
+}
+
+// resolve finds the bind that is assumed in each of the namespaces, once. If a
+// host means nothing there, a bind to berth's own address is assumed, which
+// then says that it is none there.
+func (e *engine) resolve(ctx context.Context, spaces []netns.Namespace) {
+	if e.assumeIn == nil {
+		return
+	}
+	assumed := make(map[uint64]netstate.BindSpec, len(spaces))
+	for _, ns := range spaces {
+		spec, ok := e.assumed[ns.ID]
+		if !ok {
+			var err error
+			if spec, err = e.assumeIn(ctx, ns); err != nil {
+				spec = e.assume
+			}
+		}
+		assumed[ns.ID] = spec
+	}
+	e.mu.Lock()
+	e.assumed = assumed // which only this goroutine changes
+	e.mu.Unlock()
 }
 
 // observe publishes an observation for each reading until ctx ends.
@@ -97,10 +142,21 @@ func (e *engine) observe(ctx context.Context) {
 	var (
 		owners ownerCache
 		last   ui.Observation
+		others = neighbours{sys: e.sys}
 	)
 	for u := range netstate.Watch(ctx, e.sys, observeEvery, e.wake) {
-		obs := ui.Observation{At: u.At, Snapshot: u.Snapshot, Err: u.Err}
+		obs := ui.Observation{At: u.At, Err: u.Err}
 		if u.Err == nil {
+			obs.Table = ui.Table{Snapshot: u.Snapshot, Verdicts: map[uint16]netstate.Verdict{}}
+			e.mu.Lock()
+			reach, asked := e.reach, e.asked
+			e.asked = false
+			e.mu.Unlock()
+			if others.find(ctx, reach, asked, u.At) {
+				e.resolve(ctx, others.open)
+			}
+			obs.Others = others.read(ctx)
+			obs.Note = others.note
 			obs.Err = e.explain(ctx, &obs, &owners)
 		}
 		if ctx.Err() != nil {
@@ -108,7 +164,7 @@ func (e *engine) observe(ctx context.Context) {
 		}
 		if obs.Err != nil {
 			// The old data stays, and its own time tells its age.
-			obs.Snapshot, obs.Owners, obs.Verdicts = last.Snapshot, last.Owners, last.Verdicts
+			obs.Table, obs.Others, obs.Note, obs.Owners = last.Table, last.Others, last.Note, last.Owners
 		}
 		last = obs
 		select {
@@ -119,31 +175,35 @@ func (e *engine) observe(ctx context.Context) {
 	}
 }
 
-// explain adds the holders and the verdicts to a snapshot.
+// explain adds the holders and the verdicts to the tables.
 func (e *engine) explain(ctx context.Context, obs *ui.Observation, cache *ownerCache) error {
 	e.mu.Lock()
 	focus, launching := e.focus, e.launching
 	e.mu.Unlock()
 
-	focused := uint16(0)
-	if focus != nil {
-		focused = focus.Port
+	tables := append([]ui.Table{obs.Table}, obs.Others...) // which share their maps with these
+	focused := func(t *ui.Table, port uint16) bool {
+		return focus != nil && focus.NetNS.ID == t.Snapshot.NetNS.ID && focus.Port == port
 	}
 	var wanted []netstate.Socket
-	for port, sockets := range obs.Snapshot.Ports() {
-		if port == focused || netstate.Serves(sockets) {
-			wanted = append(wanted, telling(sockets, port == focused)...)
+	for i := range tables {
+		t := &tables[i]
+		for port, sockets := range t.Snapshot.Ports() {
+			if f := focused(t, port); f || netstate.Serves(sockets) {
+				wanted = append(wanted, telling(sockets, f)...)
+			}
 		}
 	}
 	var err error
 	if obs.Owners, err = cache.of(ctx, e.sys, wanted, obs.At); err != nil {
 		return err
 	}
-
-	obs.Verdicts = map[uint16]netstate.Verdict{}
-	for port, sockets := range obs.Snapshot.Ports() {
-		if netstate.Serves(sockets) {
-			obs.Verdicts[port] = netstate.Explain(e.Spec(port), nil, obs.Snapshot, obs.Owners)
+	for i := range tables {
+		t := &tables[i]
+		for port, sockets := range t.Snapshot.Ports() {
+			if netstate.Serves(sockets) {
+				t.Verdicts[port] = netstate.Explain(e.Spec(t.Snapshot.NetNS, port), nil, t.Snapshot, obs.Owners)
+			}
 		}
 	}
 	// The gateway's port and the focused one are worth a look at the hidden
@@ -154,21 +214,27 @@ func (e *engine) explain(ctx context.Context, obs *ui.Observation, cache *ownerC
 			return err
 		}
 	}
-	if focus != nil {
-		obs.Verdicts[focus.Port], err = e.probe(ctx, *focus, launching, obs)
+	for i := range tables {
+		if t := &tables[i]; focus != nil && focused(t, focus.Port) {
+			spec := *focus
+			spec.NetNS = t.Snapshot.NetNS // its name and its way in may have changed
+			if t.Verdicts[spec.Port], err = e.probe(ctx, spec, launching && spec.NetNS.Own(), t.Snapshot, obs.Owners); err != nil {
+				return err
+			}
+		}
 	}
-	return err
+	return nil
 }
 
 // probe gives the verdict on the focused spec by a real bind. While a gateway
 // starts there is none: it could take the address for the microseconds in
 // which the gateway binds it, so the rules must do.
-func (e *engine) probe(ctx context.Context, spec netstate.BindSpec, launching bool, obs *ui.Observation) (netstate.Verdict, error) {
+func (e *engine) probe(ctx context.Context, spec netstate.BindSpec, launching bool, snap *netstate.Snapshot, owners *netstate.Owners) (netstate.Verdict, error) {
 	if launching {
-		return e.sys.Explain(ctx, spec, nil, obs.Snapshot, obs.Owners)
+		return e.sys.Explain(ctx, spec, nil, snap, owners)
 	}
 	probe := netstate.TryBind(spec)
-	v, err := e.sys.Explain(ctx, spec, &probe, obs.Snapshot, obs.Owners)
+	v, err := e.sys.Explain(ctx, spec, &probe, snap, owners)
 	if err == nil && (v.Reason == netstate.ReasonUnknown || v.Note != "") {
 		// The bind and the snapshot before it do not fit: the port may have
 		// changed in between.
@@ -276,6 +342,14 @@ func restrict(v netstate.Verdict, pid int) (netstate.Verdict, bool) {
 }
 
 func (e *engine) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
+	// The last process of a container takes its network namespace with it, and
+	// then there would be nowhere to make the bind that proves the result.
+	held, err := plan.Spec.NetNS.Keep()
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	plan.Spec.NetNS = held
 	return reclaim.Run(ctx, e.kernel, plan, func(ev reclaim.Event) {
 		on(ev)
 		if ev.Kind != reclaim.EventProbe {

@@ -13,6 +13,7 @@ import (
 	"berth/gatewaylaunch"
 	"berth/netstate"
 	"berth/netstate/lab"
+	"berth/netstate/netns"
 	"berth/reclaim"
 	"berth/ui"
 )
@@ -93,7 +94,7 @@ func TestEngineObserves(t *testing.T) {
 		t.Errorf("its holders are %v", hs)
 	}
 
-	spec := e.Spec(port2)
+	spec := e.Spec(netns.Namespace{}, port2)
 	e.Focus(&spec)
 	observe(t, e, "a bind was made", func(o ui.Observation) bool {
 		v := o.Verdicts[port2]
@@ -107,7 +108,7 @@ func TestEngineObserves(t *testing.T) {
 func TestEngineDoesNotProbeDuringALaunch(t *testing.T) {
 	port := freshPort()
 	e := startTestEngine(t, actGateway(port), false)
-	spec := e.Spec(port)
+	spec := e.Spec(netns.Namespace{}, port)
 	e.Focus(&spec)
 	evidence := func(want netstate.Evidence) func(ui.Observation) bool {
 		return func(o ui.Observation) bool { return o.Verdicts[port].Evidence == want }
@@ -187,11 +188,18 @@ func TestEngineRestartsTheDemoGateway(t *testing.T) {
 	if err := e.StartGateway(t.Context(), func(gatewaylaunch.Event) {}); !errors.Is(err, errRunning) {
 		t.Errorf("a second launch: %v", err)
 	}
-	observe(t, e, "all clients are connected", func(o ui.Observation) bool {
+	// The side that closes first keeps the TIME-WAIT, if it has taken and read
+	// all that the other side sent: otherwise it resets the connection.
+	observe(t, e, "all clients are connected, accepted and read", func(o ui.Observation) bool {
+		for _, s := range o.Snapshot.Port(port) {
+			if s.RecvQ > 0 {
+				return false
+			}
+		}
 		return o.Verdicts[port].Counts[netstate.Established] == manyVisitors
 	})
 
-	plan, err := e.Plan(t.Context(), ui.PlanRequest{Spec: e.Spec(port), Restart: true})
+	plan, err := e.Plan(t.Context(), ui.PlanRequest{Spec: e.Spec(netns.Namespace{}, port), Restart: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +231,7 @@ func TestEngineRestartsTheDemoGateway(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Errorf("a gateway that was stopped: %v", err)
 	}
-	if !netstate.TryBind(e.Spec(port)).Bindable() {
+	if !netstate.TryBind(e.Spec(netns.Namespace{}, port)).Bindable() {
 		t.Error("the port is not free after the stop")
 	}
 }

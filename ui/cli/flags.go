@@ -117,12 +117,19 @@ type where struct {
 	udp   bool
 }
 
+// onlyOwn is said to a user who may not enter the others.
+const onlyOwn = "only berth's own network namespace is shown: run as root to see those of containers"
+
 // everyNamespace is the value of --netns that means all of them.
 const everyNamespace = "all"
 
 func (w *where) register(fs *pflag.FlagSet) {
-	fs.StringVar(&w.netns, "netns", "", "the network namespace to look in: of a process (PID), by name or container, or all (default berth's own)")
+	w.registerNetNS(fs)
 	fs.BoolVar(&w.udp, "udp", false, "UDP instead of TCP")
+}
+
+func (w *where) registerNetNS(fs *pflag.FlagSet) {
+	fs.StringVar(&w.netns, "netns", "", "the network namespace to look in: of a process (PID), by name or container, or all (default berth's own)")
 }
 
 // scopes are what the flags choose, this process's own namespace first. If all
@@ -156,7 +163,7 @@ func (w *where) scopes(ctx context.Context) (scopes []netstate.Scope, note strin
 			scopes = append(scopes, scope(ns))
 		}
 		if closed > 0 || os.Geteuid() != 0 {
-			note = "only berth's own network namespace is shown: run as root to see those of containers and of other users"
+			note = onlyOwn
 		}
 		return scopes, note, nil
 	}

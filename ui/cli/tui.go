@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 	"berth/ui"
 )
 
@@ -18,6 +19,7 @@ func (a *app) tuiCommand() *cobra.Command {
 	var (
 		b bind
 		l launch
+		w where
 	)
 	cmd := &cobra.Command{
 		Use:   "berth [PORT] [flags] [-- COMMAND [ARG]…]",
@@ -30,29 +32,34 @@ the page of PORT. COMMAND is the server, "the gateway", that it starts and
 restarts there; without one it is a small demo gateway. Without a terminal,
 "berth" is "berth list" and "berth PORT" is "berth why PORT".
 
+With --netns the ports are those of another network namespace, such as a
+container's, or of all; the gateway stays in berth's own.
+
 Exit status: 0 done or bindable, 1 other error, 2 usage, 3 a process holds the
 port, 4 only the kernel holds it, 5 not permitted, 6 timed out, 7 not confirmed
 or not allowed, 8 no such address, 130 interrupted.`,
 		Example: `  berth
   berth 18789
-  berth 18789 -- openclaw gateway run`,
+  berth 18789 -- openclaw gateway run
+  berth 8080 --netns web`,
 		Args:              a.tuiArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
 	b.register(fs)
 	l.register(fs)
+	w.registerNetNS(fs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		where, command := splitDash(cmd, args)
+		at, command := splitDash(cmd, args)
 		if err := l.check(); err != nil {
 			return err
 		}
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
 		if !a.fullScreen() {
-			return a.withoutScreen(ctx, &b, fs, where, command)
+			return a.withoutScreen(ctx, &b, &w, fs, at, command)
 		}
-		e, opts, err := a.interfaceOf(ctx, &b, &l, fs, where, command)
+		e, opts, err := a.interfaceOf(ctx, &b, &l, &w, fs, at, command)
 		if err != nil {
 			return err
 		}
@@ -67,14 +74,14 @@ or not allowed, 8 no such address, 130 interrupted.`,
 }
 
 // splitDash separates PORT from the command behind "--".
-func splitDash(cmd *cobra.Command, args []string) (where string, command []string) {
+func splitDash(cmd *cobra.Command, args []string) (at string, command []string) {
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 		args, command = args[:dash], args[dash:]
 	}
 	if len(args) > 0 {
-		where = args[0]
+		at = args[0]
 	}
-	return where, command
+	return at, command
 }
 
 func (a *app) tuiArgs(cmd *cobra.Command, args []string) error {
@@ -108,40 +115,67 @@ func (a *app) fullScreen() bool {
 }
 
 // withoutScreen answers as well as a verb can.
-func (a *app) withoutScreen(ctx context.Context, b *bind, fs *pflag.FlagSet, at string, command []string) error {
+func (a *app) withoutScreen(ctx context.Context, b *bind, w *where, fs *pflag.FlagSet, at string, command []string) error {
 	if len(command) > 0 {
 		return usage("berth run -- COMMAND starts it in the foreground", "the full-screen interface, which would start the command, needs a terminal")
 	}
 	if at == "" {
-		return a.list(ctx, b.host, listOptions{}, &where{})
+		return a.list(ctx, b.host, listOptions{}, w)
 	}
 	p, err := port(at)
 	if err != nil {
 		return err
 	}
-	spec, err := b.spec(ctx, fs, "", p)
+	scopes, note, err := w.scopes(ctx)
 	if err != nil {
 		return err
 	}
-	return a.why(ctx, []netstate.BindSpec{spec}, "")
+	specs, err := b.specs(ctx, fs, p, scopes)
+	if err != nil {
+		return err
+	}
+	return a.why(ctx, specs, note)
+}
+
+// reach is what the flags choose for the interface. The error is that of a
+// namespace that does not exist or may not be entered.
+func (w *where) reach(ctx context.Context) (ui.Reach, error) {
+	if w.netns == everyNamespace {
+		return ui.Reach{All: true}, nil
+	}
+	scopes, _, err := w.scopes(ctx)
+	if err != nil {
+		return ui.Reach{}, err
+	}
+	ns := scopes[0].NetNS
+	return ui.Reach{NetNS: ns}, ns.Do(func() error { return nil })
 }
 
 // interfaceOf prepares the engine and what the interface is started with. The
 // caller closes the engine's System.
-func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, fs *pflag.FlagSet, where string, command []string) (*engine, ui.Options, error) {
-	e := &engine{launch: *l, demo: len(command) == 0}
+func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs *pflag.FlagSet, at string, command []string) (*engine, ui.Options, error) {
+	reach, err := w.reach(ctx)
+	if err != nil {
+		return nil, ui.Options{}, err
+	}
+	e := &engine{launch: *l, demo: len(command) == 0, reach: reach}
+	gatewayAt := at
+	if !reach.NetNS.Own() {
+		// PORT is one of the other namespace, and the gateway has its own.
+		gatewayAt = ""
+	}
 	opts := ui.Options{
 		// A command was typed to have it running, and the bare demo is there
-		// to be looked at; but "berth PORT" only asks.
-		Launch:   len(command) > 0 || where == "",
+		// to be looked at; but "berth PORT" and "berth --netns" only ask.
+		Launch:   len(command) > 0 || at == "" && w.netns == "",
+		Reach:    reach,
 		Theme:    a.look,
 		Version:  buildVersion().Version,
 		Kernel:   kernelName(),
 		Hostname: hostname(),
 		User:     userName(),
 	}
-	var err error
-	if e.gateway, err = a.gatewayOf(ctx, b, fs, where, command); err != nil {
+	if e.gateway, err = a.gatewayOf(ctx, b, fs, gatewayAt, command); err != nil {
 		return nil, opts, err
 	}
 	if e.demo {
@@ -151,14 +185,19 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, fs *pflag.Fla
 		}
 		e.gateway = demoGateway(executable, e.gateway.spec, a.Environ)
 	}
-	if where != "" {
-		opts.Port = e.gateway.spec.Port
+	if at != "" {
+		if opts.Port, err = port(at); err != nil {
+			return nil, opts, err
+		}
 	}
 	fallback := ""
 	if b.v6only {
 		fallback = "::" // an IPv4 address cannot have the option
 	}
-	if e.assume, err = b.spec(ctx, fs, fallback, e.gateway.spec.Port); err != nil {
+	e.assumeIn = func(ctx context.Context, ns netns.Namespace) (netstate.BindSpec, error) {
+		return b.specIn(ctx, fs, fallback, e.gateway.spec.Port, netstate.Scope{NetNS: ns})
+	}
+	if e.assume, err = e.assumeIn(ctx, netns.Namespace{}); err != nil {
 		return nil, opts, err
 	}
 	if e.log, err = logPath(a.getenv, e.gateway.spec.Port); err != nil {

@@ -244,6 +244,26 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+func TestName(t *testing.T) {
+	inside := node()
+	inside.Container = "docker 3f2a61c09b1e"
+	nameless := unknown()
+	nameless.Container = inside.Container
+	for _, c := range []struct {
+		h    netstate.Holder
+		uid  int
+		want string
+	}{
+		{node(), 0, "node 4211 (alice)"}, {node(), 1000, "node 4211 (you)"}, {unknown(), 0, "pid 77"},
+		{inside, 0, "node 4211 (alice, docker 3f2a61c09b1e)"}, {nameless, 0, "pid 77 (docker 3f2a61c09b1e)"},
+	} {
+		out := report.Text{UID: c.uid}
+		if got := out.Name(c.h); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 // Everything that another process chose must reach a terminal tamed in both
 // forms, and a script exactly as it was.
 func TestHostileText(t *testing.T) {

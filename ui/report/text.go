@@ -56,14 +56,22 @@ func (t *Text) line(format string, args ...any) {
 	}
 }
 
-// Name is how a holder is called in a sentence: "node 4211 (alice)".
+// Name is how a holder is called in a sentence: "node 4211 (alice)", "nginx
+// 4211 (root, docker 3f2a61c09b1e)".
 func (t *Text) Name(h netstate.Holder) string {
 	s := "pid " + strconv.Itoa(h.ID.PID)
 	if h.Name != "" {
 		s = t.Clean(h.Name) + " " + strconv.Itoa(h.ID.PID)
 	}
+	var about []string
 	if who := t.user(h); who != "" {
-		s += " (" + who + ")"
+		about = append(about, who)
+	}
+	if h.Container != "" {
+		about = append(about, t.Clean(h.Container))
+	}
+	if len(about) > 0 {
+		s += " (" + strings.Join(about, ", ") + ")"
 	}
 	return s
 }

@@ -226,7 +226,7 @@ func (t *Text) holder(h netstate.Holder, now time.Time) {
 		t.line("    unit     %s", t.Clean(h.Unit))
 	}
 	if h.Container != "" {
-		t.line("    inside   container %s", t.Clean(h.Container))
+		t.line("    inside   container %s", t.Clean(strings.TrimPrefix(h.Container, "container ")))
 	}
 }
 
