@@ -61,13 +61,12 @@ func (r *relatives) of(s *Socket) *Socket {
 	var found *Socket
 	best := 0
 	for _, p := range r.parents {
-		addr := p.Local.Addr()
-		if p.Family != s.Family || p.Device != 0 && p.Device != s.Device || addr != s.Local.Addr() && !addr.IsUnspecified() {
+		if p.Family != s.Family || p.Device != 0 && p.Device != s.Device || !covers(p, s.Local.Addr()) {
 			continue
 		}
 		rank := 1
-		if !addr.IsUnspecified() {
-			rank += 1
+		if !p.Local.Addr().IsUnspecified() {
+			rank++
 		}
 		if p.State == Listen {
 			rank += 2
@@ -80,6 +79,18 @@ func (r *relatives) of(s *Socket) *Socket {
 		}
 	}
 	return found
+}
+
+// covers reports whether a listener takes connections to addr.
+func covers(listener *Socket, addr netip.Addr) bool {
+	at := listener.Local.Addr()
+	switch {
+	case !at.IsUnspecified():
+		return at == addr
+	case at.Is4():
+		return addr.Is4()
+	}
+	return addr.Is6() || listener.V6Only != Yes
 }
 
 // presumed fills in the options of s that are not known: those of its

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -154,9 +155,9 @@ type score struct {
 // what they say for certain must be what the bind does, and the blockers of a
 // refused bind must be those that the predicate names with the true options.
 //
-// Root can read every option, so nothing else than the true list will do. For
-// an ordinary user some are beyond reach; each list that is not exact must
-// then be one that no bind could have told from the true one.
+// Root can read nearly every option. For an ordinary user many are beyond
+// reach. Each list that is not exact must be one that no bind could have told
+// from the true one.
 func TestAgreesWithTheKernel(t *testing.T) {
 	lab.NeedNamespace(t)
 	runtime.LockOSThread()
@@ -181,8 +182,13 @@ func TestAgreesWithTheKernel(t *testing.T) {
 	if !root {
 		least = 95
 	}
-	if exactness < least {
-		t.Errorf("%.2f %% of the lists of blockers are exact, and %v %% must be", exactness, least)
+	// A short run may be unlucky by three standard deviations.
+	slack := 300 * math.Sqrt(least/100*(1-least/100)/float64(max(1, n.refused)))
+	if *truthCases >= 10_000 {
+		slack = 0
+	}
+	if exactness < least-slack {
+		t.Errorf("%.2f %% of the lists of blockers are exact, and %.2f %% must be", exactness, least-slack)
 	}
 }
 
@@ -266,7 +272,11 @@ func agree(t *testing.T, sys *netstate.System, seed uint64, root bool, n *score)
 		n.exact++
 		return
 	}
-	hidden := func(sock *netstate.Socket) bool { return !root && len(owners.Of(sock)) == 0 }
+	hidden := func(sock *netstate.Socket) bool {
+		// Root reads the options of every socket in the kernel's tables, which
+		// one that is bound and in flight is not in.
+		return len(owners.Of(sock)) == 0 && (!root || sock.State == netstate.Bound)
+	}
 	class := s.classOf(w, got, want, hidden)
 	if couldBe(w, spec, got, hidden) {
 		n.undecidable++
