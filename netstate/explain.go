@@ -3,6 +3,7 @@ package netstate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Explain judges one bind. probe is the experiment and may be nil: the
@@ -13,20 +14,21 @@ import (
 // Where a probe was made, it decides whether; the rules only say why. If they
 // disagree, the verdict follows the probe and Note says so.
 func Explain(spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) Verdict {
-	return explain(spec, probe, snap, snap.Port(spec.Port), owners)
+	return explain(spec, probe, snap, snap.Port(spec.Port), owners, nil)
 }
 
 // explain takes the port's sockets apart from the snapshot, since their
-// options may have been filled in after it was taken.
-func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owners *Owners) Verdict {
+// options may have been filled in after it was taken. oneOf are groups of them,
+// as indexes, of which at least one lacks SO_REUSEADDR.
+func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owners *Owners, oneOf [][]int) Verdict {
 	v := Verdict{At: snap.At, Spec: spec, Evidence: EvidenceRules, Counts: countStates(sockets), Caps: snap.Caps}
-	certain, possible := blockers(spec, snap, sockets, owners)
+	found := findBlockers(spec, snap, sockets, owners, oneOf)
 
 	if probe == nil {
-		v.judgeByRules(certain, possible)
+		v.judgeByRules(found)
 	} else {
 		v.Evidence = EvidenceBind
-		v.judgeByBind(probe, certain, possible)
+		v.judgeByBind(probe, found)
 	}
 	v.Clears = latest(v.Blockers)
 	v.Matrix = matrix(spec, sockets)
@@ -35,38 +37,40 @@ func explain(spec BindSpec, probe *Probe, snap *Snapshot, sockets []Socket, owne
 	return v
 }
 
-func (v *Verdict) judgeByRules(certain, possible []Blocker) {
+func (v *Verdict) judgeByRules(found candidateBlockers) {
 	switch {
-	case len(certain) > 0:
-		v.Errno, v.Blockers, v.Possible = "EADDRINUSE", certain, possible
-		v.Reason = reasonOf(certain)
-	case len(possible) > 0:
+	case len(found.certain) > 0:
+		v.Errno = "EADDRINUSE"
+		v.Blockers, v.Possible = slices.Concat(found.certain, found.likely), found.unlikely
+		v.Reason = reasonOf(found.certain)
+	case len(found.likely)+len(found.unlikely) > 0:
 		// Most servers set SO_REUSEADDR, and their remains then block
 		// nobody. The table cannot show it, so it is said.
 		v.Bindable, v.Unsure, v.Reason = true, true, ReasonFree
-		v.Blockers = possible
+		v.Blockers = slices.Concat(found.likely, found.unlikely)
 	default:
 		v.Bindable, v.Reason = true, ReasonFree
 	}
 }
 
-func (v *Verdict) judgeByBind(probe *Probe, certain, possible []Blocker) {
+func (v *Verdict) judgeByBind(probe *Probe, found candidateBlockers) {
 	v.Err, v.Errno = probe.Err, ErrnoName(probe.Err)
 	switch probe.Class() {
 	case ClassNone:
 		v.Bindable, v.Reason = true, ReasonFree
-		if len(certain) > 0 {
-			v.Note = "by the rules " + describe(&certain[0].Socket) + " should refuse this bind, yet the kernel allowed it; its answer counts"
+		if len(found.certain) > 0 {
+			v.Note = "by the rules " + describe(&found.certain[0].Socket) + " should refuse this bind, yet the kernel allowed it; its answer counts"
 		}
 	case ClassInUse:
-		v.Blockers, v.Possible = certain, possible
-		if len(certain) == 0 {
-			// The bind was refused and nothing certain explains it, so what
-			// depended on hidden options is the explanation: one of them.
-			v.Blockers, v.Possible = possible, nil
-			if len(possible) == 1 {
-				possible[0].Certain = true
-			}
+		v.Blockers, v.Possible = slices.Concat(found.certain, found.likely), found.unlikely
+		if len(v.Blockers) == 0 {
+			// The bind was refused and nothing certain or likely explains it,
+			// so what depended on hidden options is the explanation: one of
+			// them.
+			v.Blockers, v.Possible = found.unlikely, nil
+		}
+		if len(v.Blockers) == 1 && len(v.Possible) == 0 {
+			v.Blockers[0].Certain = true // nothing else is left
 		}
 		v.Reason = reasonOf(v.Blockers)
 	case ClassDenied:
@@ -78,9 +82,13 @@ func (v *Verdict) judgeByBind(probe *Probe, certain, possible []Blocker) {
 	}
 }
 
-// blockers sorts the port's sockets into those that refuse the bind by the
-// rules and those that do so only under an assumption about hidden options.
-func blockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners) (certain, possible []Blocker) {
+// candidateBlockers are a port's sockets sorted by whether they refuse a bind:
+// by the rules, or depending on options that are hidden, which are presumed to
+// make them refuse it or not to.
+type candidateBlockers struct{ certain, likely, unlikely []Blocker }
+
+func findBlockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners, oneOf [][]int) (found candidateBlockers) {
+	suspected := suspects(spec, snap, sockets, owners, oneOf)
 	for i := range sockets {
 		s := &sockets[i]
 		c := Conflict(spec, s)
@@ -94,13 +102,16 @@ func blockers(spec BindSpec, snap *Snapshot, sockets []Socket, owners *Owners) (
 			Outbound: outbound(s, snap),
 			Clears:   snap.Clears(s),
 		}
-		if c == Yes {
-			certain = append(certain, b)
-		} else {
-			possible = append(possible, b)
+		switch {
+		case c == Yes:
+			found.certain = append(found.certain, b)
+		case suspected[i]:
+			found.likely = append(found.likely, b)
+		default:
+			found.unlikely = append(found.unlikely, b)
 		}
 	}
-	return certain, possible
+	return found
 }
 
 // outbound says whether a connection went out from this port, so that its

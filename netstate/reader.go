@@ -200,7 +200,10 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 }
 
 // Why makes the bind and explains its result: one probe, one snapshot, the
-// holders and the options of the port's sockets, one verdict.
+// holders and the options of the port's sockets, one verdict. Where the answer
+// hangs on options that no reader shows, it makes some further binds of its own
+// to learn them, all with SO_REUSEADDR. Like the first, each of them holds an
+// address for some microseconds, so nobody may be about to start a server there.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
 	snap, err := s.ReadIn(ctx, spec.Scope)
@@ -211,15 +214,19 @@ func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	return s.Explain(ctx, spec, &probe, snap, owners)
+	return s.explain(ctx, spec, &probe, snap, owners, true)
 }
 
 // Explain is the function of that name, with the options of the port's
-// sockets filled in as far as this process may read them. A caller that has a
+// sockets filled in as far as this process may read them. It makes no bind. A caller that has a
 // snapshot and its owners already, such as one that watches, saves with it
 // what Why would read again. probe may be nil. A snapshot of another scope than
 // the spec's is an error, since it would explain nothing.
 func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners) (Verdict, error) {
+	return s.explain(ctx, spec, probe, snap, owners, false)
+}
+
+func (s *System) explain(ctx context.Context, spec BindSpec, probe *Probe, snap *Snapshot, owners *Owners, mayBind bool) (Verdict, error) {
 	if err := s.lock(ctx); err != nil {
 		return Verdict{}, err
 	}
@@ -233,7 +240,11 @@ func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap 
 	}
 	sockets := slices.Clone(snap.Port(spec.Port)) // a snapshot is never changed
 	t.flags(spec, sockets, owners)
-	return explain(spec, probe, snap, sockets, owners), nil
+	var oneOf [][]int
+	if mayBind {
+		oneOf = t.experiment(ctx, spec, sockets, &snap.Caps)
+	}
+	return explain(spec, probe, snap, sockets, owners, oneOf), nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the

@@ -144,9 +144,11 @@ func fromRecord(r *sockdiag.Record) Socket {
 		// in CLOSE with a port is a bound one: never listened, or shut down.
 		s.State = Bound
 	}
-	// For a socket without an inode the kernel may write 0 for want of an
-	// owner, which is not root; a number other than 0 is its creator's.
-	if r.Inode != 0 || r.UID != 0 {
+	// A minisocket and a request belong to nobody and are listed with uid 0.
+	// For every other socket the kernel writes the uid that bind compares, by
+	// one function: sk_uid, and before Linux 6.17 sock_i_uid, which takes a
+	// socket without an inode for root's there as well as here.
+	if !minisocket(&s) && occupies(&s) {
 		s.UID, s.UIDKnown = r.UID, true
 	}
 	return s

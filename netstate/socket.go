@@ -76,6 +76,7 @@ const (
 	FlagsUnknown    FlagsFrom = ""
 	FlagsGetsockopt FlagsFrom = "getsockopt" // a duplicate of the descriptor (pidfd_getfd) was asked
 	FlagsBPF        FlagsFrom = "bpf"        // read in the kernel by a BPF iterator
+	FlagsBind       FlagsFrom = "bind"       // some of them follow from how binds went that hang on them
 )
 
 // Socket is one TCP or UDP socket as the system's table showed it at Snapshot.At.

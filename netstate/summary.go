@@ -28,6 +28,10 @@ func summarize(v *Verdict) string {
 		}
 		return fmt.Sprintf("%s cannot be bound: %v.", v.Spec, v.Err)
 	}
+	// "One of 3 sockets" is certain though none of them is.
+	if !v.Blockers[0].Certain && (len(v.Blockers) == 1 || v.Reason != ReasonLingering) {
+		return fmt.Sprintf("%s cannot be bound, probably because %s.", v.Spec, cause(v))
+	}
 	return fmt.Sprintf("%s cannot be bound: %s.", v.Spec, cause(v))
 }
 

@@ -44,15 +44,15 @@ func (s *udpScene) close() {
 }
 
 // build makes one holder. An error means that the scene does not allow it.
-func (s *udpScene) build(h udpHolder) error {
+func (s *udpScene) build(h udpHolder, rng *rand.Rand) error {
 	if h.elsewhere {
 		// Its truth is not noted: no table of this namespace may show it.
 		return s.elsewhere.Do(func() error {
-			_, err := s.open(h)
+			_, err := s.open(h, rng)
 			return err
 		})
 	}
-	fd, err := s.open(h)
+	fd, err := s.open(h, rng)
 	if fd >= 0 {
 		t, e := readTruth(fd)
 		cookie, e2 := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
@@ -62,7 +62,7 @@ func (s *udpScene) build(h udpHolder) error {
 	return err
 }
 
-func (s *udpScene) open(h udpHolder) (int, error) {
+func (s *udpScene) open(h udpHolder, rng *rand.Rand) (int, error) {
 	p := places[h.place]
 	addr := netip.MustParseAddr(p.addr)
 	family := unix.AF_INET
@@ -95,7 +95,7 @@ func (s *udpScene) open(h udpHolder) (int, error) {
 		return fd, err
 	}
 	if h.connected {
-		to := target(h.place)
+		to := target(h.place, rng)
 		if addr.Is4In6() {
 			to = netip.AddrFrom16(to.As16())
 		}
@@ -145,21 +145,20 @@ func TestUDPAgreesWithTheKernel(t *testing.T) {
 			if rng.IntN(5) == 0 {
 				h.late = &option{rng.IntN(2) == 0, rng.IntN(2) == 0}
 			}
-			if s.build(h) == nil {
+			if s.build(h, rng) == nil {
 				made = append(made, h)
 			}
 		}
-		b := bindPlan{place: rng.IntN(len(places)), opt: option{rng.IntN(2) == 0, rng.IntN(4) == 0}, device: rng.IntN(8) == 0}
-		spec := b.spec(s.port)
-		spec.Protocol = netstate.UDP
+		spec := randomSpec(rng, s.port).In(netstate.Scope{Protocol: netstate.UDP})
+		spec.ReuseAddr = rng.IntN(2) == 0
 		if rng.IntN(8) == 0 && !elsewhere.Own() {
 			spec.NetNS = elsewhere
 			inside++
 		}
-		rules, real, snap := ask(t, sys, spec)
+		rules, real, snap, _ := ask(t, sys, spec)
 		describe := func() string {
 			var sb strings.Builder
-			fmt.Fprintf(&sb, "seed %d\n  bind %s %+v\n", seed, spec, b)
+			fmt.Fprintf(&sb, "seed %d\n  bind %s v6only %v reuseaddr %v reuseport %v device %d\n", seed, spec, spec.V6Only, spec.ReuseAddr, spec.ReusePort, spec.Device)
 			for _, h := range made {
 				fmt.Fprintf(&sb, "  holder at %s %+v late %+v\n", places[h.place].addr, h, h.late)
 			}
@@ -200,7 +199,7 @@ func TestUDPAgreesWithTheKernel(t *testing.T) {
 				}
 			}
 			slices.Sort(want)
-			if got := cookiesOf(&real); !slices.Equal(got, want) {
+			if got := cookies(real.Blockers); !slices.Equal(got, want) {
 				t.Errorf("named %v, truly %v\n%s", got, want, describe())
 			}
 		}

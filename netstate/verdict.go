@@ -31,8 +31,11 @@ const (
 type Blocker struct {
 	Socket  Socket
 	Holders []Holder
-	// Certain is false if the socket blocks only under an assumption about
-	// its hidden options: one of several such sockets does block.
+	// Certain is true if the rules, or the refused bind where nothing else is
+	// left, prove that the socket blocks. Otherwise that hangs on options that
+	// are hidden, and it is judged by what they probably are: it is one of
+	// several of which at least one must block, or a connection whose listener
+	// has the options with which it would.
 	Certain bool
 	// Outbound is Yes if the socket is the client's end of a connection: the
 	// port was taken by something that went out, not by a server.
@@ -101,10 +104,15 @@ type Verdict struct {
 	Unsure bool
 	Reason Reason
 	// Summary is the whole answer as one sentence.
-	Summary  string
+	Summary string
+	// Blockers are the sockets that refuse the bind, as far as can be told: the
+	// certain ones first, then those that probably do. A process that can be
+	// seen is behind one that is not certain only if no blocker is. Where
+	// Unsure is set they are the sockets on whose options the answer hangs.
 	Blockers []Blocker
 	// Possible are sockets that may refuse the bind as well, depending on
-	// options that are hidden. It matters once the blockers are gone.
+	// options that are hidden, but probably do not. It matters once the
+	// blockers are gone.
 	Possible []Blocker
 	// Clears is when the last blocker ends by itself; zero if unknown.
 	Clears Clears

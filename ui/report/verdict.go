@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -153,6 +154,10 @@ func (t *Text) verdictMark(v *netstate.Verdict) string {
 // under the first socket that it holds.
 func (t *Text) blockers(v *netstate.Verdict) {
 	told := map[int]bool{}
+	uncertain := "(one of these)"
+	if len(v.Possible) > 0 || slices.ContainsFunc(v.Blockers, func(b netstate.Blocker) bool { return b.Certain }) {
+		uncertain = "(probably)"
+	}
 	for i := range v.Blockers {
 		if i == maxBlockers {
 			t.line("  %s and %s", t.mark("…", "..."), plural(len(v.Blockers)-i, "other socket", "other sockets"))
@@ -161,7 +166,7 @@ func (t *Text) blockers(v *netstate.Verdict) {
 		b := &v.Blockers[i]
 		words := []string{b.Socket.State.String(), t.socket(&b.Socket)}
 		if !b.Certain && !v.Unsure {
-			words = append(words, "(one of these)")
+			words = append(words, uncertain)
 		}
 		if len(b.Holders) > 0 {
 			words = append(words, t.names(b.Holders))
