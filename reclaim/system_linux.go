@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +17,8 @@ import (
 // Open opens a pidfd first and compares the start time second: if the pid was
 // given to another process before the pidfd existed, the start time differs;
 // if it is given away later, the pidfd stays with the old one.
-func (*System) Open(id netstate.ProcessID) (Process, error) {
+func (*System) Open(h netstate.Holder) (Process, error) {
+	id := h.ID
 	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ESRCH):
@@ -33,6 +36,10 @@ func (*System) Open(id netstate.ProcessID) (Process, error) {
 			return nil, err
 		}
 		return nil, ErrStale
+	}
+	if now, ok := commandName(id.PID); ok && !sameName(h.Name, now) {
+		unix.Close(fd)
+		return nil, &endError{fmt.Sprintf("%s has become another program, %s", name(h), netstate.PlainName(now)), ErrStale}
 	}
 	file := os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", id.PID))
 	raw, err := file.SyscallConn()
@@ -75,10 +82,8 @@ func (p *pidfdProcess) watch() {
 
 func (p *pidfdProcess) Done() <-chan struct{} { return p.done }
 
-func (p *pidfdProcess) Terminate() error { return p.send(unix.SIGTERM) }
-func (p *pidfdProcess) Kill() error      { return p.send(unix.SIGKILL) }
-
-func (p *pidfdProcess) send(sig unix.Signal) error {
+// Signal sends through the pidfd, which cannot reach another process.
+func (p *pidfdProcess) Signal(sig syscall.Signal) error {
 	var sent error
 	if err := p.raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
 		return err
@@ -96,6 +101,20 @@ func (p *pidfdProcess) Close() error {
 	return err
 }
 
+// commandName is the kernel's name of a process (comm), which each exec sets
+// anew to that of the program, and which a process may change.
+func commandName(pid int) (string, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSuffix(string(b), "\n"), err == nil
+}
+
+// sameName compares a plan's name with comm, which holds 15 bytes; a plan may
+// have the rest of a longer one from the command line.
+func sameName(planned, comm string) bool {
+	const most = 15
+	return planned == "" || planned == comm || len(comm) == most && strings.HasPrefix(planned, comm)
+}
+
 // Destroy ends each socket by its cookie, so that a new socket at the same
 // address is never hit. It stops at the first refusal.
 func (*System) Destroy(ctx context.Context, spec netstate.BindSpec, sockets []netstate.Socket) (int, error) {
@@ -109,16 +128,25 @@ func (*System) Destroy(ctx context.Context, spec netstate.BindSpec, sockets []ne
 		return 0, err
 	}
 	defer conn.Close()
-	for i := range sockets {
+	// In parts, so that a cancel stops the rest.
+	const part = 4096
+	records := make([]sockdiag.Record, 0, min(len(sockets), part))
+	done := 0
+	for done < len(sockets) {
 		if err := ctx.Err(); err != nil {
-			return i, err
+			return done, err
 		}
-		r := sockets[i].Record()
-		if err := conn.Destroy(&r); err != nil && !errors.Is(err, unix.ENOENT) {
-			return i, err
+		records = records[:0]
+		for i := range sockets[done:min(done+part, len(sockets))] {
+			records = append(records, sockets[done+i].Record())
+		}
+		n, err := conn.DestroyAll(records)
+		done += n
+		if err != nil {
+			return done, err
 		}
 	}
-	return len(sockets), nil
+	return done, nil
 }
 
 // Wake listens to the kernel's reports of ended sockets.
