@@ -15,16 +15,17 @@ type Kernel interface {
 	Why(ctx context.Context, spec netstate.BindSpec) (netstate.Verdict, error)
 	TryBind(spec netstate.BindSpec) netstate.Probe
 	// Open takes hold of a process so that a signal can only ever reach this
-	// one. It returns ErrGone if there is no such process any more, and an
-	// error that unwraps to ErrStale if its number belongs to another one by
-	// now, or if it has become another program since: what was confirmed is
-	// the name that h has.
+	// one. It returns ErrGone if there is no such process any more, and
+	// ErrStale if its number belongs to another one by now.
 	Open(h netstate.Holder) (Process, error)
 	// Owners finds every process that has one of the sockets open.
 	Owners(ctx context.Context, sockets []netstate.Socket) (*netstate.Owners, error)
 	// Destroy ends sockets of the spec's scope in the kernel by cookie and
 	// returns how many it ended. A socket that has gone by itself counts as ended.
 	Destroy(ctx context.Context, spec netstate.BindSpec, sockets []netstate.Socket) (int, error)
+	// Urgent calls do so that other processes delay it as little as this one's
+	// rights allow.
+	Urgent(do func())
 	// Wake fires, possibly for nothing, when a socket of the spec's port may
 	// have ended, until ctx ends. It may return nil where the system has no such
 	// event; the interval of the policy then is all there is.
@@ -34,6 +35,10 @@ type Kernel interface {
 // Process is one process that cannot be mistaken for another: a pidfd on
 // Linux. A signal to a process that has ended returns ErrGone.
 type Process interface {
+	// Check returns ErrGone if the process has ended, and an error that unwraps
+	// to ErrStale if it has become another program by exec: what was confirmed
+	// is the name that it had when it was opened for.
+	Check() error
 	// Signal sends one of the polite signals or SIGKILL. Where a system has
 	// none of the former, it ends the process at once.
 	Signal(sig syscall.Signal) error

@@ -31,14 +31,25 @@ func (r *run) rung(ctx context.Context, kind StepKind, from, to int) error {
 			return ctx.Err()
 		}
 	}
-	sent, ended, failed := r.send(from, to)
+	var (
+		sent, ended []int
+		failed      *Event
+		shut        *Event
+	)
+	act := func() {
+		sent, ended, failed = r.send(from, to)
+		if len(sent) > 0 && failed == nil {
+			shut = r.shutDown(to, listeners)
+		} else {
+			closeAll(listeners) // not everybody who shares them was killed, or nobody was left
+		}
+	}
 	// What is done is done before any of it is told: a master has no time to
 	// replace a worker, nor a slow terminal any to delay the port.
-	var shut *Event
-	if len(sent) > 0 && failed == nil {
-		shut = r.shutDown(to, listeners)
+	if len(listeners) > 0 {
+		r.k.Urgent(act)
 	} else {
-		closeAll(listeners) // not everybody who shares them was killed, or nobody was left
+		act()
 	}
 	for _, i := range ended {
 		r.gone(i)
@@ -168,7 +179,12 @@ func (r *run) shutDown(step int, listeners []taken) *Event {
 		}
 		r.shut = append(r.shut, l)
 	}
-	return &Event{At: time.Now(), Kind: EventShutdown, Step: step, Count: len(listeners)}
+	shut := &Event{At: time.Now(), Kind: EventShutdown, Step: step, Count: len(listeners)}
+	if step+1 < len(r.plan.Steps) && r.plan.Steps[step+1].Kind == StepWait {
+		probe := r.k.TryBind(r.plan.Spec)
+		r.first = &probe
+	}
+	return shut
 }
 
 func closeAll(ls []taken) {
@@ -223,7 +239,9 @@ func (r *run) gone(step int) {
 		r.endedAt[h.ID.PID] = time.Now()
 		e.Took = time.Since(sent)
 	}
-	r.opened[h.ID.PID].Close()
-	delete(r.opened, h.ID.PID)
+	if p := r.opened[h.ID.PID]; p != nil {
+		p.Close()
+		delete(r.opened, h.ID.PID)
+	}
 	r.emit(e)
 }

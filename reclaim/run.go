@@ -16,11 +16,53 @@ import (
 // now. If ctx ends, it stops waiting and returns ctx's error; what was done
 // stays done and has been reported.
 func Run(ctx context.Context, k Kernel, plan Plan, on func(Event)) error {
+	h := Hold(k, plan)
+	defer h.Close()
+	return h.Run(ctx, on)
+}
+
+// Held is a plan with a hold on each of its targets.
+type Held struct {
+	k      Kernel
+	plan   Plan
+	opened map[int]Process // by pid
+	failed map[int]error   // why a target could not be opened
+}
+
+// Hold takes hold of the targets of a plan that is about to be shown, so that
+// what is confirmed cannot be mistaken for a later process with the same
+// number. What fails is reported by Run. Of a plan that is not feasible nobody
+// is held.
+func Hold(k Kernel, plan Plan) *Held {
+	h := &Held{k: k, plan: plan, opened: map[int]Process{}, failed: map[int]error{}}
 	if !plan.Feasible {
-		return &InfeasibleError{Plan: plan}
+		return h
 	}
-	r := &run{k: k, plan: &plan, on: on, opened: map[int]Process{}, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}}
-	defer r.close()
+	for _, t := range plan.Targets() {
+		p, err := k.Open(t)
+		if err != nil {
+			h.failed[t.ID.PID] = err
+			continue
+		}
+		h.opened[t.ID.PID] = p
+	}
+	return h
+}
+
+// Close lets go of all. It is called after Run, or instead of it.
+func (h *Held) Close() {
+	for pid, p := range h.opened {
+		p.Close()
+		delete(h.opened, pid)
+	}
+}
+
+// Run is the function of that name. It can be called once.
+func (h *Held) Run(ctx context.Context, on func(Event)) error {
+	if !h.plan.Feasible {
+		return &InfeasibleError{Plan: h.plan}
+	}
+	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}}
 	err := r.run(ctx)
 	if settled := r.settle(ctx); err == nil {
 		err = settled
@@ -33,15 +75,15 @@ func Run(ctx context.Context, k Kernel, plan Plan, on func(Event)) error {
 }
 
 type run struct {
-	k      Kernel
-	plan   *Plan
+	*Held
 	on     func(Event)
 	step   int
-	opened map[int]Process // by pid; a target that was gone already has none
 	sentAt map[int]time.Time
 	// endedAt says when a target ended, or was sent a SIGKILL that nothing
 	// waits for; zero if it had ended before.
 	endedAt map[int]time.Time
+	// first is a probe that was made right after the shutdown, for the wait.
+	first *netstate.Probe
 	// shut are the listeners that were shut down, with their sockets.
 	shut []taken
 }
@@ -53,16 +95,10 @@ func (r *run) emit(e Event) {
 	r.on(e)
 }
 
-func (r *run) close() {
-	for _, p := range r.opened {
-		p.Close()
-	}
-}
-
 // run does one step after the other; neighbours of a kind are one, since what
 // is sent to one process is not to wait for another.
 func (r *run) run(ctx context.Context) error {
-	if err := r.open(); err != nil {
+	if err := r.check(); err != nil {
 		return err
 	}
 	for i := 0; i < len(r.plan.Steps); {
@@ -97,21 +133,24 @@ func (r *run) run(ctx context.Context) error {
 	return nil
 }
 
-// open takes hold of every target before the first signal, so that a plan
-// whose facts are old does nothing at all rather than half of it.
-func (r *run) open() error {
+// check looks at every target before the first signal, so that a plan whose
+// facts are old does nothing at all rather than half of it.
+func (r *run) check() error {
+	checked := map[int]bool{}
 	for i, s := range r.plan.Steps {
 		pid := s.Holder.ID.PID
-		if _, gone := r.endedAt[pid]; gone || r.opened[pid] != nil || s.Kind != StepTerm && s.Kind != StepKill {
+		if s.Signal == 0 || checked[pid] {
 			continue
 		}
-		p, err := r.k.Open(s.Holder)
+		checked[pid] = true
+		err := r.failed[pid]
+		if p := r.opened[pid]; p != nil {
+			err = p.Check()
+		}
 		switch {
 		case err == nil:
-			r.opened[pid] = p
 		case errors.Is(err, ErrGone):
-			r.endedAt[pid] = time.Time{}
-			r.emit(Event{Kind: EventExit, Step: i, Holder: s.Holder})
+			r.gone(i)
 		case errors.Is(err, ErrStale):
 			r.emit(Event{Kind: EventStale, Step: i, Holder: s.Holder, Err: err})
 			text := fmt.Sprintf("%d is now another program", pid)
@@ -174,7 +213,9 @@ func (r *run) destroy(ctx context.Context) error {
 }
 
 func (r *run) wait(ctx context.Context) error {
-	return waitBindable(ctx, r.k, r.plan.Spec, r.plan.Policy.Wait, r.plan.Policy.Interval, r.report, r.isBack)
+	w := newWaiter(r.k, r.plan.Spec, r.plan.Policy.Wait, r.report)
+	w.stop, w.first = r.isBack, r.first
+	return w.wait(ctx, r.plan.Policy.Interval)
 }
 
 func (r *run) report(e Event) {

@@ -34,6 +34,15 @@ type scriptedProcess struct{ *netstatetest.Process }
 
 func (p scriptedProcess) Signal(sig syscall.Signal) error { return gone(p.Process.Signal(sig)) }
 
+func (p scriptedProcess) Check() error {
+	select {
+	case <-p.Done():
+		return ErrGone
+	default:
+		return nil
+	}
+}
+
 func (p scriptedProcess) Take(_ netstate.Holder, s netstate.Socket) (Listener, error) {
 	l, err := p.Process.Take(s)
 	if err != nil {

@@ -37,17 +37,13 @@ func (*System) Open(h netstate.Holder) (Process, error) {
 		}
 		return nil, ErrStale
 	}
-	if now, ok := commandName(id.PID); ok && !sameName(h.Name, now) {
-		unix.Close(fd)
-		return nil, &endError{fmt.Sprintf("%s has become another program, %s", name(h), netstate.PlainName(now)), ErrStale}
-	}
 	file := os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", id.PID))
 	raw, err := file.SyscallConn()
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
-	p := &pidfdProcess{file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
+	p := &pidfdProcess{holder: h, file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
 	go p.watch()
 	return p, nil
 }
@@ -55,8 +51,9 @@ func (*System) Open(h netstate.Holder) (Process, error) {
 // pidfdProcess waits in the runtime's poller, so that no thread is held and
 // Close ends the watching goroutine.
 type pidfdProcess struct {
-	file interface{ Close() error }
-	raw  interface {
+	holder netstate.Holder
+	file   interface{ Close() error }
+	raw    interface {
 		Read(func(fd uintptr) bool) error
 		Control(func(fd uintptr)) error
 	}
@@ -82,6 +79,43 @@ func (p *pidfdProcess) watch() {
 
 func (p *pidfdProcess) Done() <-chan struct{} { return p.done }
 
+// Check compares the kernel's name of the process (comm), which each exec sets
+// anew to that of the program. The number is still that of the process if its
+// pidfd says that it lives after the name was read.
+func (p *pidfdProcess) Check() error {
+	now, err := commandName(p.holder.ID.PID)
+	select {
+	case <-p.done:
+		return ErrGone
+	default:
+	}
+	switch {
+	case errors.Is(p.Signal(0), ErrGone):
+		return ErrGone
+	case err == nil && !sameName(p.holder.Name, now):
+		return &endError{fmt.Sprintf("%s has become another program, %s", name(p.holder), netstate.PlainName(now)), ErrStale}
+	}
+	return nil
+}
+
+func commandName(pid int) (string, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/comm", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var buf [32]byte
+	n, err := unix.Read(fd, buf[:])
+	return strings.TrimSuffix(string(buf[:max(n, 0)]), "\n"), err
+}
+
+// sameName compares a plan's name with comm, which holds 15 bytes; a plan may
+// have the rest of a longer one from the command line.
+func sameName(planned, comm string) bool {
+	const most = 15
+	return planned == "" || planned == comm || len(comm) == most && strings.HasPrefix(planned, comm)
+}
+
 // Signal sends through the pidfd, which cannot reach another process.
 func (p *pidfdProcess) Signal(sig syscall.Signal) error {
 	var sent error
@@ -99,20 +133,6 @@ func (p *pidfdProcess) Close() error {
 	err := p.file.Close()
 	<-p.watched
 	return err
-}
-
-// commandName is the kernel's name of a process (comm), which each exec sets
-// anew to that of the program, and which a process may change.
-func commandName(pid int) (string, bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	return strings.TrimSuffix(string(b), "\n"), err == nil
-}
-
-// sameName compares a plan's name with comm, which holds 15 bytes; a plan may
-// have the rest of a longer one from the command line.
-func sameName(planned, comm string) bool {
-	const most = 15
-	return planned == "" || planned == comm || len(comm) == most && strings.HasPrefix(planned, comm)
 }
 
 // Destroy ends each socket by its cookie, so that a new socket at the same

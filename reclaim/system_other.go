@@ -72,6 +72,9 @@ func (p *polledProcess) watch() {
 
 func (p *polledProcess) Done() <-chan struct{} { return p.done }
 
+// Check cannot tell an exec here.
+func (p *polledProcess) Check() error { return same(p.id) }
+
 func (p *polledProcess) Signal(sig syscall.Signal) error {
 	if err := same(p.id); err != nil {
 		return ErrGone
@@ -99,6 +102,9 @@ func (p *polledProcess) Close() error {
 func (*System) Destroy(context.Context, netstate.BindSpec, []netstate.Socket) (int, error) {
 	return 0, fmt.Errorf("destroying single sockets: %w on this system", errors.ErrUnsupported)
 }
+
+// Urgent only calls do.
+func (*System) Urgent(do func()) { do() }
 
 // Wake returns nil: there is no event for the end of a socket here.
 func (*System) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return nil }

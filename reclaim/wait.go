@@ -43,7 +43,7 @@ const (
 // than EADDRINUSE ends it at once, since waiting cannot cure it; so does
 // timeout, after one last probe. Both return a *WaitError.
 func WaitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout, interval time.Duration, on func(Event)) error {
-	err := waitBindable(ctx, k, spec, timeout, interval, on, nil)
+	err := newWaiter(k, spec, timeout, on).wait(ctx, interval)
 	if err != nil && ctx.Err() != nil {
 		on(Event{At: time.Now(), Kind: EventCancelled, Err: ctx.Err()})
 		return ctx.Err()
@@ -51,11 +51,13 @@ func WaitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 	return err
 }
 
-// waitBindable is WaitBindable without the report of a cancel. stop, if there
-// is one, sees each explanation of a refusal and may end the wait.
-func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout, interval time.Duration, on func(Event), stop func(*netstate.Verdict) error) error {
-	w := &waiter{k: k, spec: spec, on: on, start: time.Now(), explained: make(chan explanation, 1)}
-	w.deadline = w.start.Add(timeout)
+func newWaiter(k Kernel, spec netstate.BindSpec, timeout time.Duration, on func(Event)) *waiter {
+	now := time.Now()
+	return &waiter{k: k, spec: spec, on: on, start: now, deadline: now.Add(timeout), explained: make(chan explanation, 1)}
+}
+
+// wait is WaitBindable without the report of a cancel.
+func (w *waiter) wait(ctx context.Context, interval time.Duration) error {
 	defer w.explaining.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -77,7 +79,7 @@ func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 		if news == nil {
 			if w.probe(ctx); w.probed.Probe.Bindable() {
 				w.on(w.probed)
-				w.on(Event{At: time.Now(), Kind: EventBindable, Probe: w.probed.Probe, Took: time.Since(w.start), Deadline: w.deadline})
+				w.on(Event{At: w.probed.At, Kind: EventBindable, Probe: w.probed.Probe, Took: time.Since(w.start), Deadline: w.deadline})
 				return nil
 			}
 			if w.last || w.why == nil || time.Since(w.why.At) >= explainEvery {
@@ -98,8 +100,8 @@ func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 		}
 		w.probed.Verdict = w.why
 		w.on(w.probed)
-		if stop != nil {
-			if err := stop(w.why); err != nil {
+		if w.stop != nil {
+			if err := w.stop(w.why); err != nil {
 				return err
 			}
 		}
@@ -122,6 +124,10 @@ type waiter struct {
 	spec            netstate.BindSpec
 	on              func(Event)
 	start, deadline time.Time
+	// first is a probe that was made already; stop sees each explanation of a
+	// refusal and may end the wait. Both may be nil.
+	first *netstate.Probe
+	stop  func(*netstate.Verdict) error
 
 	wake  <-chan struct{}
 	heard bool // wake was asked for
@@ -148,12 +154,17 @@ type explanation struct {
 // finds what happened before they were.
 func (w *waiter) probe(ctx context.Context) {
 	over := !time.Now().Before(w.deadline)
-	probe := w.k.TryBind(w.spec)
+	var probe netstate.Probe
+	if w.first != nil {
+		probe, w.first = *w.first, nil
+	} else {
+		probe = w.k.TryBind(w.spec)
+	}
 	if !w.heard && probe.Class() == netstate.ClassInUse {
 		w.wake, w.heard = w.k.Wake(ctx, w.spec), true
 		probe = w.k.TryBind(w.spec)
 	}
-	w.probed = Event{At: time.Now(), Kind: EventProbe, Probe: probe, Deadline: w.deadline}
+	w.probed = Event{At: probe.At.Add(probe.Took), Kind: EventProbe, Probe: probe, Deadline: w.deadline}
 	w.last = over || probe.Class() != netstate.ClassInUse
 }
 

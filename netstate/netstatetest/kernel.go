@@ -368,6 +368,9 @@ func (k *Kernel) destroy(cookie uint64) {
 	}
 }
 
+// Urgent only calls do: no other process delays it here.
+func (k *Kernel) Urgent(do func()) { do() }
+
 // Wake fires when a socket of the port ends, except by its timer, until ctx
 // ends.
 func (k *Kernel) Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{} {

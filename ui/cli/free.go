@@ -144,10 +144,7 @@ func (a *app) free(ctx context.Context, sys *netstate.System, plan reclaim.Plan,
 	if dryRun {
 		return nil
 	}
-	if err := a.confirm(ctx, &plan, c); err != nil {
-		return err
-	}
-	return a.reclaim(ctx, sys, plan, a.events(a.Out))
+	return a.confirmed(ctx, sys, plan, c, a.events(a.Out))
 }
 
 // makePlan asks the kernel why and plans accordingly.
@@ -214,12 +211,23 @@ func refusalKey(ev *reclaim.Event) string {
 	return key.String()
 }
 
+// confirmed asks for the plan that was shown and runs it. What is held while a
+// person thinks is what that person has seen.
+func (a *app) confirmed(ctx context.Context, sys *netstate.System, plan reclaim.Plan, c consent, on func(reclaim.Event)) error {
+	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+	defer held.Close()
+	if err := a.confirm(ctx, &plan, c); err != nil {
+		return err
+	}
+	return a.reclaim(ctx, held, on)
+}
+
 // reclaim runs the plan. If it is interrupted, the error says what had been
 // done by then, since that stays done.
-func (a *app) reclaim(ctx context.Context, sys *netstate.System, plan reclaim.Plan, on func(reclaim.Event)) error {
+func (a *app) reclaim(ctx context.Context, held *reclaim.Held, on func(reclaim.Event)) error {
 	var done []string
 	t := a.text(a.Err)
-	err := reclaim.Run(ctx, reclaim.NewSystem(sys), plan, func(ev reclaim.Event) {
+	err := held.Run(ctx, func(ev reclaim.Event) {
 		switch ev.Kind {
 		case reclaim.EventSignal:
 			done = append(done, fmt.Sprintf("%s was sent to %s", ev.Signal, t.Name(ev.Holder)))

@@ -168,10 +168,7 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 	if !plan.Feasible {
 		return infeasible(&plan)
 	}
-	if err := a.confirm(ctx, &plan, c); err != nil {
-		return err
-	}
-	return a.reclaim(ctx, sys, plan, a.events(&prefixed{w: a.Err}))
+	return a.confirmed(ctx, sys, plan, c, a.events(&prefixed{w: a.Err}))
 }
 
 // found looks for the command's program, so that nobody is stopped for a
