@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -35,7 +36,8 @@ func (p *pidfdProcess) Take(h netstate.Holder, s netstate.Socket) (Listener, err
 type listener struct {
 	fd      int
 	backlog int
-	// reuseAddr is the option as it was.
+	// local and reuseAddr are the address and the option as they were.
+	local     unix.Sockaddr
 	reuseAddr int
 }
 
@@ -47,6 +49,9 @@ func (l *listener) check(s netstate.Socket) error {
 	listens, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if st.Ino != s.Inode || err != nil || listens == 0 {
 		return fmt.Errorf("the descriptor is no longer the listener of %s", s.Local)
+	}
+	if l.local, err = unix.Getsockname(l.fd); err != nil {
+		return os.NewSyscallError("getsockname", err)
 	}
 	l.reuseAddr, err = unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
 	return os.NewSyscallError("getsockopt SO_REUSEADDR", err)
@@ -61,7 +66,12 @@ func (l *listener) Shutdown() error {
 	return os.NewSyscallError("shutdown", unix.Shutdown(l.fd, unix.SHUT_RDWR))
 }
 
+// Listen binds again first: a port that the system has chosen is given back by
+// the shutdown, while one that was bound by number is kept (EINVAL).
 func (l *listener) Listen() error {
+	if err := unix.Bind(l.fd, l.local); err != nil && !errors.Is(err, unix.EINVAL) {
+		return os.NewSyscallError("bind", err)
+	}
 	if err := unix.Listen(l.fd, l.backlog); err != nil {
 		return os.NewSyscallError("listen", err)
 	}

@@ -34,6 +34,7 @@ var roles = map[string]func(words []string){
 	"vanish":    vanish,
 	"free":      free,
 	"reuse":     reuse,
+	"connect":   connect,
 }
 
 func TestMain(m *testing.M) {
