@@ -7,12 +7,15 @@
 //	verdict, err := sys.Why(ctx, spec)
 //	…
 //	plan := reclaim.NewPlan(verdict, reclaim.DefaultPolicy(), reclaim.CurrentSelf(ctx))
+//	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+//	defer held.Close()
 //	if plan.Feasible && confirmed(plan) {
-//		err = reclaim.Run(ctx, reclaim.NewSystem(sys), plan, func(e reclaim.Event) { … })
+//		err = held.Run(ctx, func(e reclaim.Event) { … })
 //	}
 //
 // A process is signalled only through a handle that cannot reach another one
-// (a pidfd, opened before the first signal, with the start time compared).
+// (a pidfd, opened when the plan is shown, with the start time compared), and
+// only if it is still the program that the plan has named.
 // The end of a run is proved by a real bind with the server's own options:
 // "the pid is gone" does not mean "the port is free", and the reverse.
 // Cancelling the context stops the waiting; it cannot take back a signal.

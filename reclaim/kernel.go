@@ -3,6 +3,7 @@ package reclaim
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"berth/netstate"
 )
@@ -14,12 +15,17 @@ type Kernel interface {
 	Why(ctx context.Context, spec netstate.BindSpec) (netstate.Verdict, error)
 	TryBind(spec netstate.BindSpec) netstate.Probe
 	// Open takes hold of a process so that a signal can only ever reach this
-	// one. It returns ErrStale if id names another process by now, and
-	// ErrGone if none.
-	Open(id netstate.ProcessID) (Process, error)
+	// one. It returns ErrGone if there is no such process any more, and
+	// ErrStale if its number belongs to another one by now.
+	Open(h netstate.Holder) (Process, error)
+	// Owners finds every process that has one of the sockets open.
+	Owners(ctx context.Context, sockets []netstate.Socket) (*netstate.Owners, error)
 	// Destroy ends sockets of the spec's scope in the kernel by cookie and
 	// returns how many it ended. A socket that has gone by itself counts as ended.
 	Destroy(ctx context.Context, spec netstate.BindSpec, sockets []netstate.Socket) (int, error)
+	// Urgent calls do so that other processes delay it as little as this one's
+	// rights allow.
+	Urgent(do func())
 	// Wake fires, possibly for nothing, when a socket of the spec's port may
 	// have ended, until ctx ends. It may return nil where the system has no such
 	// event; the interval of the policy then is all there is.
@@ -29,10 +35,32 @@ type Kernel interface {
 // Process is one process that cannot be mistaken for another: a pidfd on
 // Linux. A signal to a process that has ended returns ErrGone.
 type Process interface {
-	Terminate() error // SIGTERM
-	Kill() error      // SIGKILL
+	// Check returns ErrGone if the process has ended, and an error that unwraps
+	// to ErrStale if it has become another program by exec: what was confirmed
+	// is the name that it had when it was opened for.
+	Check() error
+	// Signal sends one of the polite signals or SIGKILL. Where a system has
+	// none of the former, it ends the process at once.
+	Signal(sig syscall.Signal) error
+	// Take duplicates the descriptor by which the process, known as h, holds a
+	// listening socket. It fails if the descriptor is another socket's by now,
+	// without the right to ptrace the process, for a process that is ending
+	// already, and where a system has no such call.
+	Take(h netstate.Holder, s netstate.Socket) (Listener, error)
 	// Done is closed when the process has ended.
 	Done() <-chan struct{}
+	Close() error
+}
+
+// Listener is a listening socket that was taken from a process. As long as it
+// is not closed, the socket outlives the process.
+type Listener interface {
+	// Shutdown ends the listening and sets SO_REUSEADDR, after which a bind
+	// with that option succeeds though the socket still exists. Connections
+	// that nobody has accepted are reset.
+	Shutdown() error
+	// Listen undoes Shutdown, unless something else listens there by now.
+	Listen() error
 	Close() error
 }
 
@@ -42,6 +70,11 @@ var (
 	ErrGone     = errors.New("the process is gone")
 	ErrTimeout  = errors.New("timed out")
 	ErrSurvived = errors.New("the holder did not end")
+	// ErrRespawned: the holder is back under another pid, so something starts
+	// it again, and stopping it once more would not help.
+	ErrRespawned = errors.New("the holder was started again")
+	// ErrShared: a process that is not in the plan came to share a listener.
+	ErrShared = errors.New("another process shares the listener")
 )
 
 // endError is one of the errors above, said of a certain process.

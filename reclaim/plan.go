@@ -3,7 +3,7 @@ package reclaim
 import (
 	"fmt"
 	"slices"
-	"strings"
+	"syscall"
 	"time"
 
 	"berth/netstate"
@@ -11,13 +11,22 @@ import (
 
 // Policy is what the person allows and how long each rung may take.
 type Policy struct {
-	// Grace is how long a holder may take to exit after SIGTERM.
+	// Signal is the polite signal, one that ParseSignal knows; 0 is SIGTERM.
+	Signal syscall.Signal
+	// Grace is how long a holder may take to exit after the polite signal.
 	Grace time.Duration
-	// NoKill stops before SIGKILL: a holder that ignores SIGTERM stays.
+	// NoKill stops before SIGKILL: a holder that ignores the signal stays.
 	NoKill bool
-	// Destroy lets the plan destroy the TIME-WAIT sockets and orphans that
-	// block the bind (SOCK_DESTROY), instead of waiting for them.
+	// Fast leaves out the polite signal and its grace: SIGKILL at once. NoKill
+	// overrides it.
+	Fast bool
+	// Destroy lets the plan destroy what blocks the bind and can be destroyed
+	// (SOCK_DESTROY) instead of waiting for it: TIME-WAIT sockets, orphans,
+	// and the connection of a client that happens to use the port.
 	Destroy bool
+	// Watch is how long the port is watched after the bind has succeeded, where
+	// it looks as if something starts the holder again; 0 is not at all.
+	Watch time.Duration
 	// Wait bounds the wait until the port can be bound.
 	Wait time.Duration
 	// Interval is the safety net of that wait; waking up is event-driven.
@@ -39,18 +48,24 @@ type StepKind string
 
 // The steps of a plan, in the order in which they can occur.
 const (
-	StepTerm    StepKind = "term"    // SIGTERM to Holder, then the grace
-	StepKill    StepKind = "kill"    // SIGKILL to Holder if it is still alive
-	StepDestroy StepKind = "destroy" // destroy Sockets by cookie
-	StepWait    StepKind = "wait"    // probe until the port can be bound
+	StepTerm     StepKind = "term"     // Signal to Holder, then the grace
+	StepKill     StepKind = "kill"     // SIGKILL to Holder if it is still alive
+	StepShutdown StepKind = "shutdown" // shut the listeners Sockets down, right after SIGKILL
+	StepCut      StepKind = "cut"      // destroy the connection Sockets[0] of Holder, by cookie
+	StepDestroy  StepKind = "destroy"  // destroy Sockets by cookie
+	StepWait     StepKind = "wait"     // probe until the port can be bound
+	StepWatch    StepKind = "watch"    // look whether a stopped holder comes back
 )
 
 // Step is one thing that a plan will do.
 type Step struct {
 	Kind StepKind
-	// Holder is the target of StepTerm and StepKill.
+	// Holder is the target of StepTerm and StepKill, and whose connection
+	// StepCut ends.
 	Holder netstate.Holder
-	// Sockets are those of StepDestroy.
+	// Signal is that of StepTerm and StepKill.
+	Signal syscall.Signal
+	// Sockets are those of StepShutdown, StepCut and StepDestroy.
 	Sockets []netstate.Socket
 	// AtMost bounds the step's time.
 	AtMost time.Duration
@@ -104,24 +119,29 @@ func (p *Plan) Clears(s *netstate.Socket) netstate.Clears {
 func (p *Plan) Targets() []netstate.Holder {
 	var hs []netstate.Holder
 	for _, s := range p.Steps {
-		if s.Kind == StepTerm {
+		known := func(h netstate.Holder) bool { return h.ID == s.Holder.ID }
+		if (s.Kind == StepTerm || s.Kind == StepKill) && !slices.ContainsFunc(hs, known) {
 			hs = append(hs, s.Holder)
 		}
 	}
 	return hs
 }
 
-// killAtMost bounds the wait after SIGKILL. A process that is still there
-// then is stuck in the kernel, and no signal can help.
-const killAtMost = 2 * time.Second
+// destroyNeeds is the right that it takes to destroy a socket.
+const destroyNeeds = "root (CAP_NET_ADMIN) on a kernel that can destroy sockets"
 
 // NewPlan says what would free the port of a verdict. It is pure. A verdict
 // that is bindable gives a plan that only proves so.
 func NewPlan(v netstate.Verdict, policy Policy, self Self) Plan {
+	if policy.Signal == 0 {
+		policy.Signal = syscall.SIGTERM
+	}
+	policy.Fast = policy.Fast && !policy.NoKill
 	p := Plan{Spec: v.Spec, Verdict: v, Policy: policy, Feasible: true}
+	var targets []netstate.Holder
 	if !v.Bindable {
-		p.addHolders(self)
-		p.addLingering(self)
+		targets = p.addHolders(self)
+		p.addLingering(self, len(targets) > 0)
 		switch v.Reason {
 		case netstate.ReasonDenied, netstate.ReasonNoAddress, netstate.ReasonUnknown:
 			p.refuse(netstate.Holder{}, v.Summary)
@@ -132,6 +152,7 @@ func NewPlan(v netstate.Verdict, policy Policy, self Self) Plan {
 		AtMost: policy.Wait,
 		Text:   fmt.Sprintf("probe %s until it can be bound%s", v.Spec, options(v.Spec)),
 	})
+	p.addWatch(targets, self)
 	return p
 }
 
@@ -140,89 +161,10 @@ func (p *Plan) refuse(h netstate.Holder, why string) {
 	p.Feasible = false
 }
 
-// addHolders adds the signals, or the reasons against them.
-func (p *Plan) addHolders(self Self) {
-	targets := make([]netstate.Holder, 0, 4)
-	seen := map[int]bool{}
-	for i := range p.Verdict.Blockers {
-		b := &p.Verdict.Blockers[i]
-		if !b.Socket.Owned() {
-			continue
-		}
-		if len(b.Holders) == 0 {
-			help := "run berth as root"
-			switch {
-			case p.Verdict.Caps.Source != "" && !p.Verdict.Caps.Inodes:
-				help = "its process cannot be found here, perhaps because /proc is not mounted"
-			case self.UID == 0:
-				help = "it runs in another container or has more privileges than this root"
-			}
-			p.refuse(netstate.Holder{}, fmt.Sprintf("a process that this user may not see holds %s (%s): %s", b.Socket.Local, b.Socket.State, help))
-			continue
-		}
-		for _, h := range b.Holders {
-			if seen[h.ID.PID] {
-				continue
-			}
-			seen[h.ID.PID] = true
-			if why := self.forbidden(h); why != "" {
-				p.refuse(h, why)
-			} else if b.Outbound == netstate.Yes {
-				p.refuse(h, fmt.Sprintf("is a client: its outgoing connection to %s uses this port, and stopping it would hit the wrong program", b.Socket.Remote))
-			} else {
-				targets = append(targets, h)
-			}
-		}
-	}
-	clients := p.Verdict.Counts[netstate.Established]
-	if p.Spec.Protocol == netstate.UDP {
-		clients = 0 // a socket with a peer is one of the server's own
-	}
-	for _, h := range parentsFirst(targets) {
-		needs := self.lacks(h)
-		if needs != "" {
-			p.Feasible = false
-		}
-		p.Steps = append(p.Steps, Step{Kind: StepTerm, Holder: h, AtMost: p.Policy.Grace, Needs: needs,
-			Text: "SIGTERM to " + name(h)})
-		if why := self.typed(h, p.Policy, clients); why != "" && p.Typed == "" {
-			p.Typed, p.TypedWhy = netstate.PlainName(h.Name), why
-		}
-		if strings.HasSuffix(h.Unit, ".service") {
-			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in %s, and systemd may start it again: to stop it for good, use systemctl stop %s (systemctl --user for a user's unit)", name(h), h.Unit, h.Unit))
-		}
-		if h.Container != "" {
-			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in a container (%s), whose engine may start it again", name(h), h.Container))
-		}
-	}
-	if !p.Policy.NoKill {
-		for _, h := range parentsFirst(targets) {
-			p.Steps = append(p.Steps, Step{Kind: StepKill, Holder: h, AtMost: killAtMost, Needs: self.lacks(h),
-				Text: "if it is still alive: SIGKILL to " + name(h)})
-		}
-	}
-	if len(targets) > 0 && clients > 0 {
-		p.Risks = append(p.Risks, fmt.Sprintf("%s on this port will be cut off", count(clients, "connection", "connections")))
-		if p.leavesTimeWait() && !p.Policy.Destroy {
-			p.Risks = append(p.Risks, "the listener has no SO_REUSEADDR, so its connections may block the port as TIME-WAIT for 60 s afterwards; --destroy removes them")
-		}
-	}
-}
-
-// leavesTimeWait: connections inherit the listener's options, and what they
-// leave behind blocks if the flag was not set.
-func (p *Plan) leavesTimeWait() bool {
-	for i := range p.Verdict.Blockers {
-		if s := &p.Verdict.Blockers[i].Socket; s.State == netstate.Listen && s.ReuseAddr == netstate.No {
-			return true
-		}
-	}
-	return !p.Spec.ReuseAddr
-}
-
 // addLingering adds the destruction of what only the kernel holds, or says
-// that it takes longer than the plan waits.
-func (p *Plan) addLingering(self Self) {
+// that it takes longer than the plan waits. If anybody is signalled, what that
+// leaves behind is destroyed as well.
+func (p *Plan) addLingering(self Self, signals bool) {
 	var sockets []netstate.Socket
 	var slow netstate.Clears
 	late := false
@@ -244,7 +186,7 @@ func (p *Plan) addLingering(self Self) {
 	}
 	switch {
 	case p.Policy.Destroy:
-		if len(sockets) == 0 && len(p.Steps) == 0 {
+		if len(sockets) == 0 && !signals {
 			return
 		}
 		step := Step{Kind: StepDestroy, Sockets: sockets, AtMost: time.Second, Text: "destroy the TIME-WAIT sockets and orphans that are left on the port then"}
@@ -253,7 +195,7 @@ func (p *Plan) addLingering(self Self) {
 			p.Risks = append(p.Risks, "late segments of a destroyed connection could reach a new one with the same two endpoints (RFC 1337); for a restart on one machine that is harmless")
 		}
 		if !self.Destroy {
-			step.Needs = "root (CAP_NET_ADMIN) on a kernel that can destroy sockets"
+			step.Needs = destroyNeeds
 			p.Feasible = p.Feasible && len(sockets) == 0
 		}
 		p.Steps = append(p.Steps, step)
@@ -263,14 +205,6 @@ func (p *Plan) addLingering(self Self) {
 	case late:
 		p.refuse(netstate.Holder{}, fmt.Sprintf("%s without a fixed end %s the port: wait for it, or destroy what is left (--destroy)", count(len(sockets), "closing socket", "closing sockets"), verb(len(sockets), "blocks", "block")))
 	}
-}
-
-// parentsFirst orders targets so that a master is told to stop before its
-// workers, which it would otherwise replace: a parent has fewer ancestors.
-func parentsFirst(hs []netstate.Holder) []netstate.Holder {
-	out := slices.Clone(hs)
-	slices.SortStableFunc(out, func(a, b netstate.Holder) int { return len(a.Parents) - len(b.Parents) })
-	return out
 }
 
 func name(h netstate.Holder) string {

@@ -1,16 +1,12 @@
 package reclaim_test
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,85 +17,7 @@ import (
 	"berth/reclaim"
 )
 
-// The test binary is its own holder: run with this variable it listens on a
-// port that the kernel picks, prints it, and behaves as the value says.
-const roleEnv = "BERTH_TEST_HOLDER"
-
-func TestMain(m *testing.M) {
-	if role := os.Getenv(roleEnv); role != "" {
-		hold(role)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// hold never returns: it ends by a signal or when its input ends.
-func hold(role string) {
-	if strings.Contains(role, "stubborn") {
-		signal.Ignore(syscall.SIGTERM)
-	}
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	if strings.Contains(role, "plain") {
-		lc.Control = func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0) })
-		}
-	}
-	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Println(ln.Addr())
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if strings.Contains(role, "closing") {
-				conn.Close() // the server closes first and keeps TIME-WAIT
-			}
-		}
-	}()
-	io.Copy(io.Discard, os.Stdin)
-	os.Exit(0)
-}
-
-// holder starts the test binary in a role and returns its address.
-func holder(t *testing.T, role string) (*exec.Cmd, netstate.BindSpec) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleEnv+"="+role)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the holder did not start: %v", err)
-	}
-	addr, err := netip.ParseAddrPort(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cmd, netstate.NewBindSpec(addr.Addr(), addr.Port())
-}
-
-func machine(t *testing.T) *reclaim.System {
+func machine(t testing.TB) *reclaim.System {
 	t.Helper()
 	sys, err := netstate.Open()
 	if err != nil {
@@ -109,7 +27,7 @@ func machine(t *testing.T) *reclaim.System {
 	return reclaim.NewSystem(sys)
 }
 
-func why(t *testing.T, k reclaim.Kernel, spec netstate.BindSpec) netstate.Verdict {
+func why(t testing.TB, k reclaim.Kernel, spec netstate.BindSpec) netstate.Verdict {
 	t.Helper()
 	v, err := k.Why(t.Context(), spec)
 	if err != nil {
@@ -189,7 +107,7 @@ func TestNoKillLeavesTheStubborn(t *testing.T) {
 	if err := reclaim.Run(t.Context(), k, plan, new(log).on); !errors.Is(err, reclaim.ErrSurvived) {
 		t.Errorf("got %v, want %v", err, reclaim.ErrSurvived)
 	}
-	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+	if err := cmd.alive(); err != nil {
 		t.Errorf("the holder is gone: %v", err)
 	}
 }
@@ -210,7 +128,7 @@ func TestReusedPidIsNotSignalled(t *testing.T) {
 	if got := l.kinds(); !slices.Equal(got, []reclaim.EventKind{reclaim.EventStale}) {
 		t.Errorf("events %v", got)
 	}
-	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+	if err := cmd.alive(); err != nil {
 		t.Errorf("the holder is gone: %v", err)
 	}
 }
@@ -220,8 +138,7 @@ func TestGoneBeforeTheSignal(t *testing.T) {
 	cmd, spec := holder(t, "polite")
 	k := machine(t)
 	plan := reclaim.NewPlan(why(t, k, spec), reclaim.DefaultPolicy(), reclaim.CurrentSelf(t.Context()))
-	cmd.Process.Kill()
-	cmd.Wait()
+	cmd.end()
 	var l log
 	if err := reclaim.Run(t.Context(), k, plan, l.on); err != nil {
 		t.Fatal(err)
@@ -245,8 +162,7 @@ func TestDestroyTimeWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.Close()
-	cmd.Process.Kill()
-	cmd.Wait()
+	cmd.end()
 
 	k := machine(t)
 	v := why(t, k, spec)
@@ -294,8 +210,7 @@ func TestWaitWakesByEvent(t *testing.T) {
 		})
 	}()
 	<-started
-	cmd.Process.Kill()
-	cmd.Wait()
+	cmd.end()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -326,7 +241,7 @@ func TestWaitTimesOut(t *testing.T) {
 	cmd, spec := holder(t, "polite")
 	var l log
 	err := reclaim.WaitBindable(t.Context(), machine(t), spec, 200*time.Millisecond, 50*time.Millisecond, l.on)
-	if !errors.Is(err, reclaim.ErrTimeout) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", cmd.Process.Pid)) {
+	if !errors.Is(err, reclaim.ErrTimeout) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", cmd.pid)) {
 		t.Errorf("got %v", err)
 	}
 	if n := len(l.events); n < 4 || l.events[n-1].Kind != reclaim.EventTimeout {

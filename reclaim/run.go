@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 	"time"
 
 	"berth/netstate"
@@ -16,47 +16,95 @@ import (
 // now. If ctx ends, it stops waiting and returns ctx's error; what was done
 // stays done and has been reported.
 func Run(ctx context.Context, k Kernel, plan Plan, on func(Event)) error {
+	h := Hold(k, plan)
+	defer h.Close()
+	return h.Run(ctx, on)
+}
+
+// Held is a plan with a hold on each of its targets.
+type Held struct {
+	k      Kernel
+	plan   Plan
+	opened map[int]Process // by pid
+	failed map[int]error   // why a target could not be opened
+}
+
+// Hold takes hold of the targets of a plan that is about to be shown, so that
+// what is confirmed cannot be mistaken for a later process with the same
+// number. What fails is reported by Run. Of a plan that is not feasible nobody
+// is held.
+func Hold(k Kernel, plan Plan) *Held {
+	h := &Held{k: k, plan: plan, opened: map[int]Process{}, failed: map[int]error{}}
 	if !plan.Feasible {
-		return &InfeasibleError{Plan: plan}
+		return h
 	}
-	r := &run{k: k, plan: &plan, on: on, opened: map[int]Process{}}
-	defer r.close()
-	if err := r.run(ctx); err != nil {
-		if ctx.Err() != nil {
-			r.emit(Event{Kind: EventCancelled, Step: r.step, Err: ctx.Err()})
-			return ctx.Err()
+	for _, t := range plan.Targets() {
+		p, err := k.Open(t)
+		if err != nil {
+			h.failed[t.ID.PID] = err
+			continue
 		}
-		return err
+		h.opened[t.ID.PID] = p
 	}
-	return nil
+	return h
+}
+
+// Close lets go of all. It is called after Run, or instead of it.
+func (h *Held) Close() {
+	for pid, p := range h.opened {
+		p.Close()
+		delete(h.opened, pid)
+	}
+}
+
+// Run is the function of that name. It can be called once.
+func (h *Held) Run(ctx context.Context, on func(Event)) error {
+	if !h.plan.Feasible {
+		return &InfeasibleError{Plan: h.plan}
+	}
+	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}}
+	err := r.run(ctx)
+	if settled := r.settle(ctx); err == nil {
+		err = settled
+	}
+	if err != nil && ctx.Err() != nil {
+		r.emit(Event{Kind: EventCancelled, Step: r.step, Err: ctx.Err()})
+		return ctx.Err()
+	}
+	return err
 }
 
 type run struct {
-	k      Kernel
-	plan   *Plan
+	*Held
 	on     func(Event)
 	step   int
-	opened map[int]Process   // by pid; a target that was gone already has none
-	sentAt map[int]time.Time // when its first signal was sent
+	sentAt map[int]time.Time
+	// endedAt says when a target ended, or was sent a SIGKILL that nothing
+	// waits for; zero if it had ended before.
+	endedAt map[int]time.Time
+	// first is a probe that was made right after the shutdown, for the wait.
+	first *netstate.Probe
+	// shut are the listeners that were shut down, with their sockets.
+	shut []taken
 }
 
 func (r *run) emit(e Event) {
-	e.At = time.Now()
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
 	r.on(e)
 }
 
-func (r *run) close() {
-	for _, p := range r.opened {
-		p.Close()
-	}
-}
-
+// run does one step after the other; neighbours of a kind are one, since what
+// is sent to one process is not to wait for another.
 func (r *run) run(ctx context.Context) error {
-	if err := r.open(); err != nil {
+	if err := r.check(); err != nil {
 		return err
 	}
-	r.sentAt = map[int]time.Time{}
 	for i := 0; i < len(r.plan.Steps); {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		r.step = i
 		kind := r.plan.Steps[i].Kind
 		group := i
@@ -66,11 +114,17 @@ func (r *run) run(ctx context.Context) error {
 		var err error
 		switch kind {
 		case StepTerm, StepKill:
-			err = r.signal(ctx, kind, group, i)
+			err = r.rung(ctx, kind, group, i)
+		case StepShutdown:
+			// It was done with SIGKILL, or there was none.
+		case StepCut:
+			err = r.cut(ctx, group, i)
 		case StepDestroy:
 			err = r.destroy(ctx)
 		case StepWait:
 			err = r.wait(ctx)
+		case StepWatch:
+			err = r.watch(ctx)
 		}
 		if err != nil {
 			return err
@@ -79,22 +133,32 @@ func (r *run) run(ctx context.Context) error {
 	return nil
 }
 
-// open takes hold of every target before the first signal, so that a plan
-// whose facts are old does nothing at all rather than half of it.
-func (r *run) open() error {
+// check looks at every target before the first signal, so that a plan whose
+// facts are old does nothing at all rather than half of it.
+func (r *run) check() error {
+	checked := map[int]bool{}
 	for i, s := range r.plan.Steps {
-		if s.Kind != StepTerm {
+		pid := s.Holder.ID.PID
+		if s.Signal == 0 || checked[pid] {
 			continue
 		}
-		p, err := r.k.Open(s.Holder.ID)
+		checked[pid] = true
+		err := r.failed[pid]
+		if p := r.opened[pid]; p != nil {
+			err = p.Check()
+		}
 		switch {
 		case err == nil:
-			r.opened[s.Holder.ID.PID] = p
 		case errors.Is(err, ErrGone):
-			r.emit(Event{Kind: EventExit, Step: i, Holder: s.Holder})
+			r.gone(i)
 		case errors.Is(err, ErrStale):
 			r.emit(Event{Kind: EventStale, Step: i, Holder: s.Holder, Err: err})
-			return &endError{fmt.Sprintf("%d is now another program; nothing was signalled", s.Holder.ID.PID), ErrStale}
+			text := fmt.Sprintf("%d is now another program", pid)
+			var told *endError
+			if errors.As(err, &told) {
+				text = told.text
+			}
+			return &endError{text + "; nothing was signalled", ErrStale}
 		default:
 			err = fmt.Errorf("cannot take hold of %s; nothing was signalled: %w", name(s.Holder), err)
 			r.emit(Event{Kind: EventError, Step: i, Holder: s.Holder, Err: err})
@@ -104,111 +168,22 @@ func (r *run) open() error {
 	return nil
 }
 
-// signal sends one signal to each target of the steps [from, to) that is
-// still alive, and waits until all are gone or the longest bound is over.
-func (r *run) signal(ctx context.Context, kind StepKind, from, to int) error {
-	var alive []int // indexes of steps
-	bound := time.Duration(0)
+// cut destroys the connections of clients that use the port. The cookie names
+// the connection that was shown, so no later one can be hit.
+func (r *run) cut(ctx context.Context, from, to int) error {
 	for i := from; i < to; i++ {
-		if err := ctx.Err(); err != nil {
+		s := &r.plan.Steps[i]
+		if _, err := r.k.Destroy(ctx, r.plan.Spec, s.Sockets); err != nil {
+			err = fmt.Errorf("cannot destroy the connection of %s: %w", name(s.Holder), err)
+			r.emit(Event{Kind: EventError, Step: i, Holder: s.Holder, Err: err})
 			return err
 		}
-		h := r.plan.Steps[i].Holder
-		p := r.opened[h.ID.PID]
-		if p == nil {
-			continue
-		}
-		sig, send := "SIGTERM", p.Terminate
-		if kind == StepKill {
-			sig, send = "SIGKILL", p.Kill
-		}
-		select {
-		case <-p.Done():
-			r.gone(i)
-			continue
-		default:
-		}
-		switch err := send(); {
-		case errors.Is(err, ErrGone):
-			r.gone(i)
-			continue
-		case err != nil:
-			err = fmt.Errorf("cannot send %s to %s: %w", sig, name(h), err)
-			r.emit(Event{Kind: EventError, Step: i, Holder: h, Err: err})
-			return err
-		}
-		if _, again := r.sentAt[h.ID.PID]; !again {
-			r.sentAt[h.ID.PID] = time.Now()
-		}
-		r.emit(Event{Kind: EventSignal, Step: i, Holder: h, Signal: sig})
-		alive = append(alive, i)
-		bound = max(bound, r.plan.Steps[i].AtMost)
-	}
-	left, err := r.waitGone(ctx, alive, bound)
-	if err != nil {
-		return err
-	}
-	if len(left) == 0 || kind == StepTerm && !r.plan.Policy.NoKill {
-		return nil
-	}
-	h := r.plan.Steps[left[0]].Holder
-	r.emit(Event{Kind: EventSurvived, Step: left[0], Holder: h})
-	if kind == StepKill {
-		return &endError{fmt.Sprintf("%s did not end within %v of SIGKILL, so it is stuck in the kernel", name(h), bound), ErrSurvived}
-	}
-	return &endError{fmt.Sprintf("%s did not end within %v of SIGTERM, and the plan has no SIGKILL", name(h), bound), ErrSurvived}
-}
-
-// waitGone waits for the targets of the steps and returns those that are left
-// when the bound is over.
-func (r *run) waitGone(ctx context.Context, steps []int, bound time.Duration) ([]int, error) {
-	exits := make(chan int, len(steps))
-	stop := make(chan struct{})
-	var watchers sync.WaitGroup
-	defer watchers.Wait()
-	defer close(stop)
-	for _, i := range steps {
-		p := r.opened[r.plan.Steps[i].Holder.ID.PID]
-		watchers.Go(func() {
-			select {
-			case <-p.Done():
-				exits <- i
-			case <-stop:
-			}
-		})
-	}
-	timer := time.NewTimer(bound)
-	defer timer.Stop()
-	left := append([]int(nil), steps...)
-	for len(left) > 0 {
-		select {
-		case i := <-exits:
-			r.gone(i)
-			for j, s := range left {
-				if s == i {
-					left = append(left[:j], left[j+1:]...)
-					break
-				}
-			}
-		case <-timer.C:
-			return left, nil
-		case <-ctx.Done():
-			return left, ctx.Err()
+		r.emit(Event{Kind: EventCut, Step: i, Holder: s.Holder, Count: len(s.Sockets)})
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
-	return nil, nil
-}
-
-// gone reports the end of a target once and lets go of it.
-func (r *run) gone(step int) {
-	h := r.plan.Steps[step].Holder
-	e := Event{Kind: EventExit, Step: step, Holder: h}
-	if sent, ok := r.sentAt[h.ID.PID]; ok {
-		e.Took = time.Since(sent)
-	}
-	r.opened[h.ID.PID].Close()
-	delete(r.opened, h.ID.PID)
-	r.emit(e)
+	return nil
 }
 
 // destroy ends what only the kernel holds now. The sockets are read again,
@@ -238,8 +213,94 @@ func (r *run) destroy(ctx context.Context) error {
 }
 
 func (r *run) wait(ctx context.Context) error {
-	return waitBindable(ctx, r.k, r.plan.Spec, r.plan.Policy.Wait, r.plan.Policy.Interval, func(e Event) {
-		e.Step = r.step
-		r.on(e)
-	})
+	w := newWaiter(r.k, r.plan.Spec, r.plan.Policy.Wait, r.report)
+	w.stop, w.first = r.isBack, r.first
+	return w.wait(ctx, r.plan.Policy.Interval)
+}
+
+func (r *run) report(e Event) {
+	e.Step = r.step
+	r.on(e)
+}
+
+// isBack ends the run if a stopped holder has the port again: to stop it once
+// more would only be a loop.
+func (r *run) isBack(v *netstate.Verdict) error {
+	back := r.respawned(v)
+	if back == nil {
+		return nil
+	}
+	r.emit(Event{Kind: EventRespawn, Step: r.step, Holder: back.New, Took: max(back.After, 0), Verdict: v, Err: back})
+	return back
+}
+
+// watch looks a few times whether a stopped holder comes back, and the last
+// time when the step's time is over.
+func (r *run) watch(ctx context.Context) error {
+	const looks = 4
+	pause := time.NewTicker(max(r.plan.Steps[r.step].AtMost/looks, 1))
+	defer pause.Stop()
+	for range looks {
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		v, err := r.k.Why(ctx, r.plan.Spec)
+		if err != nil {
+			return err
+		}
+		if err := r.isBack(&v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle makes sure that no listener was shut down which a process still
+// shares that was not killed: one that was started after the plan was made.
+// Nobody can come to share it after SIGKILL, since a process with a pending
+// SIGKILL can neither fork nor send. It is done even if the run was cancelled.
+func (r *run) settle(ctx context.Context) error {
+	defer func() {
+		for _, t := range r.shut {
+			t.Close()
+		}
+	}()
+	if len(r.shut) == 0 {
+		return nil
+	}
+	sockets := make([]netstate.Socket, len(r.shut))
+	for i := range r.shut {
+		sockets[i] = r.shut[i].socket
+	}
+	owners, err := r.k.Owners(context.WithoutCancel(ctx), sockets)
+	if err != nil {
+		err = fmt.Errorf("cannot tell whether another process shares the listener that was shut down: %w", err)
+		r.emit(Event{Kind: EventError, Step: r.step, Err: err})
+		return err
+	}
+	var shared error
+	for i := range r.shut {
+		for _, h := range owners.Of(&sockets[i]) {
+			if r.isOurs(h) {
+				continue
+			}
+			err := r.shut[i].Listen()
+			r.emit(Event{Kind: EventRestored, Step: r.step, Holder: h, Err: err})
+			text := fmt.Sprintf("%s came to share the listener after the plan was made; it listens again, so free the port once more to stop it too", name(h))
+			if err != nil {
+				text = fmt.Sprintf("%s came to share the listener after the plan was made, and no longer listens (%v): it has to be restarted", name(h), err)
+			}
+			shared = &endError{text, ErrShared}
+			break
+		}
+	}
+	return shared
+}
+
+// isOurs: a killed process is listed until it has ended, and this one because
+// it has taken the socket.
+func (r *run) isOurs(h netstate.Holder) bool {
+	return h.ID.PID == selfPID() || slices.ContainsFunc(r.plan.Targets(), func(t netstate.Holder) bool { return t.ID == h.ID })
 }

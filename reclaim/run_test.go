@@ -19,8 +19,8 @@ import (
 // scripted makes netstatetest's kernel a Kernel.
 type scripted struct{ *netstatetest.Kernel }
 
-func (k scripted) Open(id netstate.ProcessID) (Process, error) {
-	p, err := k.Kernel.Open(id)
+func (k scripted) Open(h netstate.Holder) (Process, error) {
+	p, err := k.Kernel.Open(h.ID)
 	switch {
 	case errors.Is(err, netstatetest.ErrStale):
 		return nil, ErrStale
@@ -32,8 +32,24 @@ func (k scripted) Open(id netstate.ProcessID) (Process, error) {
 
 type scriptedProcess struct{ *netstatetest.Process }
 
-func (p scriptedProcess) Terminate() error { return gone(p.Process.Terminate()) }
-func (p scriptedProcess) Kill() error      { return gone(p.Process.Kill()) }
+func (p scriptedProcess) Signal(sig syscall.Signal) error { return gone(p.Process.Signal(sig)) }
+
+func (p scriptedProcess) Check() error {
+	select {
+	case <-p.Done():
+		return ErrGone
+	default:
+		return nil
+	}
+}
+
+func (p scriptedProcess) Take(_ netstate.Holder, s netstate.Socket) (Listener, error) {
+	l, err := p.Process.Take(s)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
 
 func gone(err error) error {
 	if errors.Is(err, netstatetest.ErrGone) {
@@ -89,9 +105,10 @@ func TestLadder(t *testing.T) {
 		"ends at once":      {netstatetest.Behaviour{}, false, nil, []EventKind{EventSignal, EventExit, EventProbe, EventBindable}, 0},
 		"ends within grace": {netstatetest.Behaviour{Term: 2900 * time.Millisecond}, false, nil, []EventKind{EventSignal, EventExit, EventProbe, EventBindable}, 2900 * time.Millisecond},
 		"ends on the edge":  {netstatetest.Behaviour{Term: 3 * time.Second}, false, nil, nil, 3 * time.Second},
-		"ignores SIGTERM":   {netstatetest.Behaviour{Term: netstatetest.Never}, false, nil, []EventKind{EventSignal, EventExit, EventProbe, EventBindable}, 3 * time.Second},
+		"ignores SIGTERM":   {netstatetest.Behaviour{Term: netstatetest.Never, Keep: syscall.EPERM}, false, nil, []EventKind{EventSignal, EventShutdown, EventSignal, EventExit, EventProbe, EventBindable}, 3 * time.Second},
+		"dies slowly":       {netstatetest.Behaviour{Term: netstatetest.Never, Kill: time.Second}, false, nil, []EventKind{EventSignal, EventShutdown, EventProbe, EventBindable}, 3 * time.Second},
 		"is not killed":     {netstatetest.Behaviour{Term: netstatetest.Never}, true, ErrSurvived, []EventKind{EventSignal, EventSurvived}, 3 * time.Second},
-		"is stuck":          {netstatetest.Behaviour{Term: netstatetest.Never, Kill: netstatetest.Never}, false, ErrSurvived, []EventKind{EventSignal, EventSurvived}, 5 * time.Second},
+		"is stuck":          {netstatetest.Behaviour{Term: netstatetest.Never, Kill: netstatetest.Never, Keep: syscall.EPERM}, false, ErrSurvived, []EventKind{EventSignal, EventShutdown, EventSignal, EventSurvived}, 5 * time.Second},
 		"may not be":        {netstatetest.Behaviour{Refuse: syscall.EPERM}, false, fs.ErrPermission, []EventKind{EventError}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +17,8 @@ import (
 // Open opens a pidfd first and compares the start time second: if the pid was
 // given to another process before the pidfd existed, the start time differs;
 // if it is given away later, the pidfd stays with the old one.
-func (*System) Open(id netstate.ProcessID) (Process, error) {
+func (*System) Open(h netstate.Holder) (Process, error) {
+	id := h.ID
 	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ESRCH):
@@ -40,7 +43,7 @@ func (*System) Open(id netstate.ProcessID) (Process, error) {
 		file.Close()
 		return nil, err
 	}
-	p := &pidfdProcess{file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
+	p := &pidfdProcess{holder: h, file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
 	go p.watch()
 	return p, nil
 }
@@ -48,8 +51,9 @@ func (*System) Open(id netstate.ProcessID) (Process, error) {
 // pidfdProcess waits in the runtime's poller, so that no thread is held and
 // Close ends the watching goroutine.
 type pidfdProcess struct {
-	file interface{ Close() error }
-	raw  interface {
+	holder netstate.Holder
+	file   interface{ Close() error }
+	raw    interface {
 		Read(func(fd uintptr) bool) error
 		Control(func(fd uintptr)) error
 	}
@@ -75,10 +79,45 @@ func (p *pidfdProcess) watch() {
 
 func (p *pidfdProcess) Done() <-chan struct{} { return p.done }
 
-func (p *pidfdProcess) Terminate() error { return p.send(unix.SIGTERM) }
-func (p *pidfdProcess) Kill() error      { return p.send(unix.SIGKILL) }
+// Check compares the kernel's name of the process (comm), which each exec sets
+// anew to that of the program. The number is still that of the process if its
+// pidfd says that it lives after the name was read.
+func (p *pidfdProcess) Check() error {
+	now, err := commandName(p.holder.ID.PID)
+	select {
+	case <-p.done:
+		return ErrGone
+	default:
+	}
+	switch {
+	case errors.Is(p.Signal(0), ErrGone):
+		return ErrGone
+	case err == nil && !sameName(p.holder.Name, now):
+		return &endError{fmt.Sprintf("%s has become another program, %s", name(p.holder), netstate.PlainName(now)), ErrStale}
+	}
+	return nil
+}
 
-func (p *pidfdProcess) send(sig unix.Signal) error {
+func commandName(pid int) (string, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/comm", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var buf [32]byte
+	n, err := unix.Read(fd, buf[:])
+	return strings.TrimSuffix(string(buf[:max(n, 0)]), "\n"), err
+}
+
+// sameName compares a plan's name with comm, which holds 15 bytes; a plan may
+// have the rest of a longer one from the command line.
+func sameName(planned, comm string) bool {
+	const most = 15
+	return planned == "" || planned == comm || len(comm) == most && strings.HasPrefix(planned, comm)
+}
+
+// Signal sends through the pidfd, which cannot reach another process.
+func (p *pidfdProcess) Signal(sig syscall.Signal) error {
 	var sent error
 	if err := p.raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
 		return err
@@ -109,16 +148,25 @@ func (*System) Destroy(ctx context.Context, spec netstate.BindSpec, sockets []ne
 		return 0, err
 	}
 	defer conn.Close()
-	for i := range sockets {
+	// In parts, so that a cancel stops the rest.
+	const part = 4096
+	records := make([]sockdiag.Record, 0, min(len(sockets), part))
+	done := 0
+	for done < len(sockets) {
 		if err := ctx.Err(); err != nil {
-			return i, err
+			return done, err
 		}
-		r := sockets[i].Record()
-		if err := conn.Destroy(&r); err != nil && !errors.Is(err, unix.ENOENT) {
-			return i, err
+		records = records[:0]
+		for i := range sockets[done:min(done+part, len(sockets))] {
+			records = append(records, sockets[done+i].Record())
+		}
+		n, err := conn.DestroyAll(records)
+		done += n
+		if err != nil {
+			return done, err
 		}
 	}
-	return len(sockets), nil
+	return done, nil
 }
 
 // Wake listens to the kernel's reports of ended sockets.

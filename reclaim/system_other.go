@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"berth/netstate"
@@ -19,7 +20,8 @@ const pollExit = 20 * time.Millisecond
 
 // Open compares the start time at once and again before each signal, which
 // leaves a window of microseconds that a pidfd would close.
-func (*System) Open(id netstate.ProcessID) (Process, error) {
+func (*System) Open(h netstate.Holder) (Process, error) {
+	id := h.ID
 	if err := same(id); err != nil {
 		return nil, err
 	}
@@ -70,18 +72,23 @@ func (p *polledProcess) watch() {
 
 func (p *polledProcess) Done() <-chan struct{} { return p.done }
 
-func (p *polledProcess) Terminate() error { return p.send(terminate) }
-func (p *polledProcess) Kill() error      { return p.send(os.Kill) }
+// Check cannot tell an exec here.
+func (p *polledProcess) Check() error { return same(p.id) }
 
-func (p *polledProcess) send(sig os.Signal) error {
+func (p *polledProcess) Signal(sig syscall.Signal) error {
 	if err := same(p.id); err != nil {
 		return ErrGone
 	}
-	err := p.proc.Signal(sig)
+	err := p.proc.Signal(deliverable(sig))
 	if errors.Is(err, os.ErrProcessDone) {
 		return ErrGone
 	}
 	return err
+}
+
+// Take is not possible here.
+func (p *polledProcess) Take(netstate.Holder, netstate.Socket) (Listener, error) {
+	return nil, fmt.Errorf("taking a socket of another process: %w on this system", errors.ErrUnsupported)
 }
 
 // Close ends the watching goroutine.
@@ -95,6 +102,9 @@ func (p *polledProcess) Close() error {
 func (*System) Destroy(context.Context, netstate.BindSpec, []netstate.Socket) (int, error) {
 	return 0, fmt.Errorf("destroying single sockets: %w on this system", errors.ErrUnsupported)
 }
+
+// Urgent only calls do.
+func (*System) Urgent(do func()) { do() }
 
 // Wake returns nil: there is no event for the end of a socket here.
 func (*System) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return nil }

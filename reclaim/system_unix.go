@@ -3,10 +3,13 @@
 package reclaim
 
 import (
+	"os"
+	"syscall"
+
 	"golang.org/x/sys/unix"
 )
 
-const terminate = unix.SIGTERM
+func deliverable(sig syscall.Signal) os.Signal { return sig }
 
 // terminalLeader returns the process that leads this terminal's session, or 0.
 func terminalLeader() int {

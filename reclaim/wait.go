@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"berth/netstate"
@@ -42,7 +43,7 @@ const (
 // than EADDRINUSE ends it at once, since waiting cannot cure it; so does
 // timeout, after one last probe. Both return a *WaitError.
 func WaitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout, interval time.Duration, on func(Event)) error {
-	err := waitBindable(ctx, k, spec, timeout, interval, on)
+	err := newWaiter(k, spec, timeout, on).wait(ctx, interval)
 	if err != nil && ctx.Err() != nil {
 		on(Event{At: time.Now(), Kind: EventCancelled, Err: ctx.Err()})
 		return ctx.Err()
@@ -50,59 +51,144 @@ func WaitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout
 	return err
 }
 
-func waitBindable(ctx context.Context, k Kernel, spec netstate.BindSpec, timeout, interval time.Duration, on func(Event)) error {
+func newWaiter(k Kernel, spec netstate.BindSpec, timeout time.Duration, on func(Event)) *waiter {
+	now := time.Now()
+	return &waiter{k: k, spec: spec, on: on, start: now, deadline: now.Add(timeout), explained: make(chan explanation, 1)}
+}
+
+// wait is WaitBindable without the report of a cancel.
+func (w *waiter) wait(ctx context.Context, interval time.Duration) error {
+	defer w.explaining.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wake := k.Wake(ctx, spec)
-	start := time.Now()
-	deadline := start.Add(timeout)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var why *netstate.Verdict
 	for {
+		var news *explanation
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		case <-wake:
+		case <-w.wake:
+		case x := <-w.explained:
+			news = &x
 		}
 		if ctx.Err() != nil {
 			return ctx.Err() // both were ready, and nothing may follow a cancel
 		}
-		probe := k.TryBind(spec)
-		e := Event{At: time.Now(), Kind: EventProbe, Probe: probe, Deadline: deadline}
-		if probe.Bindable() {
-			on(e)
-			on(Event{At: time.Now(), Kind: EventBindable, Probe: probe, Took: time.Since(start), Deadline: deadline})
-			return nil
+		if news == nil {
+			if w.probe(ctx); w.probed.Probe.Bindable() {
+				w.on(w.probed)
+				w.on(Event{At: w.probed.At, Kind: EventBindable, Probe: w.probed.Probe, Took: time.Since(w.start), Deadline: w.deadline})
+				return nil
+			}
+			if w.last || w.why == nil || time.Since(w.why.At) >= explainEvery {
+				w.explain(ctx)
+				if w.last {
+					timer.Stop()
+				} else {
+					timer.Reset(nextProbe(time.Now(), w.deadline, interval, netstate.Clears{}))
+				}
+				continue // the probe is reported together with the reason
+			}
+		} else {
+			w.asking = false
+			if news.err != nil {
+				return news.err
+			}
+			w.why = &news.verdict
 		}
-		over := !time.Now().Before(deadline)
-		final := probe.Class() != netstate.ClassInUse
-		if why == nil || over || final || time.Since(why.At) >= explainEvery {
-			v, err := k.Why(ctx, spec)
-			if err != nil {
+		w.probed.Verdict = w.why
+		w.on(w.probed)
+		if w.stop != nil {
+			if err := w.stop(w.why); err != nil {
 				return err
 			}
-			why = &v
 		}
-		e.Verdict = why
-		on(e)
 		switch {
-		case why.Bindable:
+		case w.why.Bindable:
 			// It became free between the probe and the explanation, which
 			// made a bind of its own. Prove it by a probe that is reported.
 			timer.Reset(0)
-		case final:
-			err := &WaitError{Verdict: *why, Waited: time.Since(start), Err: probe.Err}
-			on(Event{At: time.Now(), Kind: EventError, Verdict: why, Err: err})
-			return err
-		case over:
-			on(Event{At: time.Now(), Kind: EventTimeout, Verdict: why, Took: time.Since(start), Err: ErrTimeout})
-			return &WaitError{Verdict: *why, Waited: time.Since(start), Err: ErrTimeout}
+		case w.last:
+			return w.fail()
 		default:
-			timer.Reset(nextProbe(time.Now(), deadline, interval, why.Clears))
+			timer.Reset(nextProbe(time.Now(), w.deadline, interval, w.why.Clears))
 		}
 	}
+}
+
+// waiter is the state of one wait.
+type waiter struct {
+	k               Kernel
+	spec            netstate.BindSpec
+	on              func(Event)
+	start, deadline time.Time
+	// first is a probe that was made already; stop sees each explanation of a
+	// refusal and may end the wait. Both may be nil.
+	first *netstate.Probe
+	stop  func(*netstate.Verdict) error
+
+	wake  <-chan struct{}
+	heard bool // wake was asked for
+
+	probed Event // the newest probe
+	last   bool  // no later one can help: the time is over, or waiting cures nothing
+
+	// To explain costs milliseconds, in which the port may be freed, so it
+	// goes on beside the waiting, one at a time.
+	why        *netstate.Verdict // the newest
+	asking     bool
+	explained  chan explanation
+	explaining sync.WaitGroup
+}
+
+// explanation is what became of asking why a probe was refused.
+type explanation struct {
+	verdict netstate.Verdict
+	err     error
+}
+
+// probe makes one bind. A port that is free is so after a single one: only
+// when it is refused the kernel's events are asked for, and a second bind then
+// finds what happened before they were.
+func (w *waiter) probe(ctx context.Context) {
+	over := !time.Now().Before(w.deadline)
+	var probe netstate.Probe
+	if w.first != nil {
+		probe, w.first = *w.first, nil
+	} else {
+		probe = w.k.TryBind(w.spec)
+	}
+	if !w.heard && probe.Class() == netstate.ClassInUse {
+		w.wake, w.heard = w.k.Wake(ctx, w.spec), true
+		probe = w.k.TryBind(w.spec)
+	}
+	w.probed = Event{At: probe.At.Add(probe.Took), Kind: EventProbe, Probe: probe, Deadline: w.deadline}
+	w.last = over || probe.Class() != netstate.ClassInUse
+}
+
+func (w *waiter) explain(ctx context.Context) {
+	if w.asking {
+		return
+	}
+	w.asking = true
+	w.explaining.Go(func() {
+		v, err := w.k.Why(ctx, w.spec)
+		w.explained <- explanation{v, err}
+	})
+}
+
+// fail ends a wait whose last probe was refused.
+func (w *waiter) fail() error {
+	err := &WaitError{Verdict: *w.why, Waited: time.Since(w.start), Err: w.probed.Probe.Err}
+	if w.probed.Probe.Class() == netstate.ClassInUse {
+		err.Err = ErrTimeout
+		w.on(Event{At: time.Now(), Kind: EventTimeout, Verdict: w.why, Took: err.Waited, Err: ErrTimeout})
+		return err
+	}
+	w.on(Event{At: time.Now(), Kind: EventError, Verdict: w.why, Err: err})
+	return err
 }
 
 // nextProbe says how long to sleep if no event comes: to the end of the

@@ -363,7 +363,7 @@ func (d *dialog) steps(m *Model, w int, details bool) []string {
 	if !d.plan.Empty() || d.kind == dialogDestroy {
 		for i := range d.plan.Steps {
 			s := &d.plan.Steps[i]
-			row(s.Kind != reclaim.StepKill, s.Text, short(s.AtMost), s.Needs)
+			row(s.Kind != reclaim.StepKill && s.Kind != reclaim.StepShutdown, s.Text, short(s.AtMost), s.Needs)
 			if details && s.Kind == reclaim.StepTerm {
 				about := from(s.Holder, m.opts.User)
 				if len(s.Holder.Cmdline) > 0 {

@@ -163,6 +163,21 @@ func (j *job) apply(e reclaim.Event) {
 	case reclaim.EventDestroyed:
 		set(stepDone, count(e.Count, "socket", "sockets")+" destroyed")
 		j.log(e.At, "destroy", false, count(e.Count, "socket", "sockets")+" destroyed")
+	case reclaim.EventCut:
+		set(stepDone, "destroyed")
+		j.log(e.At, "destroy", false, "the connection of "+who(e.Holder)+" destroyed")
+	case reclaim.EventShutdown:
+		if e.Err != nil {
+			set(stepSkipped, "not possible")
+			j.log(e.At, "shutdown", true, "waiting for the exit instead: "+e.Err.Error())
+			break
+		}
+		set(stepDone, "")
+		j.log(e.At, "shutdown", false, count(e.Count, "listener", "listeners")+" shut down")
+	case reclaim.EventRestored:
+		j.log(e.At, "shared", true, who(e.Holder)+" shares the listener")
+	case reclaim.EventRespawn:
+		j.log(e.At, "respawn", true, who(e.Holder)+" was started again")
 	case reclaim.EventProbe:
 		j.probe(e)
 	case reclaim.EventBindable:
@@ -171,8 +186,11 @@ func (j *job) apply(e reclaim.Event) {
 			w.state, w.note = stepDone, "after "+short(e.Took)+", "+count(j.probed, "probe", "probes")
 		}
 		for i := range j.steps {
-			if s := &j.steps[i]; s.state == stepPending {
+			switch s := &j.steps[i]; s.state {
+			case stepPending:
 				s.state, s.note = stepSkipped, "not needed"
+			case stepRunning:
+				s.state, s.note = stepDone, "still ending" // its listener was shut down
 			}
 		}
 		j.log(e.At, "free", false, j.plan.Spec.String()+" can be bound")

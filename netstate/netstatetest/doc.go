@@ -11,18 +11,19 @@
 //	k.Listen(node, spec)
 //
 // A [Kernel] has the methods that packages reclaim and gatewaylaunch ask of a
-// kernel. Only Open returns this package's own type, which a test wraps:
+// kernel. Only Open and a process's Take return this package's own types, which
+// a test wraps:
 //
 //	type kernel struct{ *netstatetest.Kernel }
 //
-//	func (k kernel) Open(id netstate.ProcessID) (reclaim.Process, error) {
-//		p, err := k.Kernel.Open(id)
+//	func (k kernel) Open(h netstate.Holder) (reclaim.Process, error) {
+//		p, err := k.Kernel.Open(h.ID)
 //		switch {
 //		case errors.Is(err, netstatetest.ErrStale):
 //			return nil, reclaim.ErrStale
 //		case err != nil:
 //			return nil, reclaim.ErrGone
 //		}
-//		return p, nil
+//		return process{p}, nil
 //	}
 package netstatetest

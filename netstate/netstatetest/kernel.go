@@ -39,6 +39,7 @@ type Kernel struct {
 type entry struct {
 	netstate.Socket
 	holders []*Process
+	taken   int       // duplicates that a test's subject has of it
 	ends    time.Time // when its timer is due; zero if it has none
 }
 
@@ -50,9 +51,10 @@ type waiter struct {
 // Call is one thing that was asked of the kernel.
 type Call struct {
 	At time.Time
-	// Op is "bind", "open", "term", "kill" or "destroy".
+	// Op is "bind", "open", "term", "kill", "take", "shutdown", "listen" or
+	// "destroy".
 	Op string
-	// PID is the process of open, term and kill; Spec the bind; Count the
+	// PID is the process of open, term, kill and take; Spec the bind; Count the
 	// number of sockets to destroy.
 	PID   int
 	Spec  netstate.BindSpec
@@ -178,7 +180,7 @@ func (k *Kernel) closeBy(p *Process) {
 			continue
 		}
 		e.holders = slices.Delete(e.holders, i, i+1)
-		if len(e.holders) > 0 {
+		if len(e.holders) > 0 || e.taken > 0 {
 			continue
 		}
 		switch e.State {
@@ -365,6 +367,9 @@ func (k *Kernel) destroy(cookie uint64) {
 		return
 	}
 }
+
+// Urgent only calls do: no other process delays it here.
+func (k *Kernel) Urgent(do func()) { do() }
 
 // Wake fires when a socket of the port ends, except by its timer, until ctx
 // ends.

@@ -27,8 +27,7 @@ var _ interface {
 } = (*Kernel)(nil)
 
 var _ interface {
-	Terminate() error
-	Kill() error
+	Signal(syscall.Signal) error
 	Done() <-chan struct{}
 	Close() error
 } = (*Process)(nil)
@@ -82,7 +81,7 @@ func TestSignalEndsAProcessAfterItsDelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if err := p.Terminate(); err != nil {
+		if err := p.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(1200*time.Millisecond - 1)
@@ -101,7 +100,7 @@ func TestSignalEndsAProcessAfterItsDelay(t *testing.T) {
 		if fired(other) {
 			t.Error("the waiter of another port was woken")
 		}
-		if err := p.Kill(); !errors.Is(err, ErrGone) {
+		if err := p.Signal(syscall.SIGKILL); !errors.Is(err, ErrGone) {
 			t.Errorf("a signal to an ended process: %v", err)
 		}
 		if n := k.Opened(); n != 1 {
@@ -128,19 +127,19 @@ func TestIgnoredAndRefusedSignals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := New()
 		deaf := k.Start(netstate.Holder{}, Behaviour{Term: Never, Kill: 50 * time.Millisecond})
-		deaf.Terminate()
+		deaf.Signal(syscall.SIGTERM)
 		time.Sleep(time.Hour)
 		if fired(deaf.Done()) {
 			t.Error("SIGTERM ended it")
 		}
-		deaf.Kill()
+		deaf.Signal(syscall.SIGKILL)
 		time.Sleep(50 * time.Millisecond)
 		synctest.Wait()
 		if !fired(deaf.Done()) {
 			t.Error("SIGKILL did not end it")
 		}
 		roots := k.Start(netstate.Holder{}, Behaviour{Refuse: syscall.EPERM})
-		if err := roots.Terminate(); !errors.Is(err, fs.ErrPermission) {
+		if err := roots.Signal(syscall.SIGTERM); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("%v, expected no permission", err)
 		}
 		time.Sleep(time.Hour)
@@ -266,7 +265,7 @@ func TestSupervisorStartsItAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.Terminate()
+			p.Signal(syscall.SIGTERM)
 			<-p.Done()
 			synctest.Wait()
 		}

@@ -2,6 +2,7 @@ package netstatetest
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"berth/netstate"
@@ -22,6 +23,8 @@ type Behaviour struct {
 	// Never ignores the signal; for SIGKILL that is a process stuck in the
 	// kernel.
 	Term, Kill time.Duration
+	// Keep is the answer to every try to take a listener, such as EPERM.
+	Keep error
 	// Refuse is the answer to every signal instead, such as EPERM.
 	Refuse error
 	// OnExit is called after its end, by nobody's goroutine in particular. A
@@ -35,7 +38,8 @@ type Process struct {
 	holder netstate.Holder
 	does   Behaviour
 	done   chan struct{}
-	opened int // guarded by k.mu
+	killed bool // guarded by k.mu
+	opened int  // guarded by k.mu
 }
 
 // Start adds a process with the facts of h. A pid of 0 takes the next free
@@ -107,16 +111,21 @@ func (k *Kernel) Open(id netstate.ProcessID) (*Process, error) {
 	return p, nil
 }
 
-// Terminate sends SIGTERM.
-func (p *Process) Terminate() error { return p.signal("term", p.does.Term) }
-
-// Kill sends SIGKILL.
-func (p *Process) Kill() error { return p.signal("kill", p.does.Kill) }
+// Signal sends SIGKILL, or any other signal as a polite one.
+func (p *Process) Signal(sig syscall.Signal) error {
+	if sig == syscall.SIGKILL {
+		return p.signal("kill", p.does.Kill)
+	}
+	return p.signal("term", p.does.Term)
+}
 
 func (p *Process) signal(op string, after time.Duration) error {
 	p.k.mu.Lock()
 	defer p.k.mu.Unlock()
 	p.k.call(Call{Op: op, PID: p.holder.ID.PID})
+	if op == "kill" && !p.hasEnded() && p.does.Refuse == nil {
+		p.killed = true
+	}
 	switch {
 	case p.hasEnded():
 		return ErrGone

@@ -97,7 +97,7 @@ func (c *Conn) dump(visit func(*Record) bool) (wanted bool, err error) {
 // EOPNOTSUPP on a kernel without CONFIG_INET_DIAG_DESTROY.
 func (c *Conn) Destroy(r *Record) error {
 	c.seq++
-	c.req = appendDestroy(c.req[:0], c.seq, r)
+	c.req = appendDestroy(c.req[:0], c.seq, r, true)
 	if err := c.send(); err != nil {
 		return err
 	}
@@ -107,6 +107,64 @@ func (c *Conn) Destroy(r *Record) error {
 		}
 		return true, c.refused("destroy", m.body)
 	})
+}
+
+// destroyBatch is how many requests are sent at once. Each may be refused with
+// an answer of its own, and all of these must fit into the receive buffer.
+const destroyBatch = 128
+
+// DestroyAll ends the sockets in their order, many with each call of the
+// kernel, and returns how many it ended before the first failure; one that is
+// gone already counts. The errors are those of Destroy, and some sockets after
+// the one that was refused may have ended too.
+func (c *Conn) DestroyAll(records []Record) (int, error) {
+	for done := 0; done < len(records); {
+		batch := records[done:min(done+destroyBatch, len(records))]
+		n, err := c.destroyBatch(batch)
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return len(records), nil
+}
+
+// destroyBatch asks for an answer to the last request only. The others are
+// answered only if they fail, and all that comes before the last one's.
+func (c *Conn) destroyBatch(batch []Record) (int, error) {
+	first := c.seq + 1
+	c.req = c.req[:0]
+	for i := range batch {
+		c.seq++
+		c.req = appendDestroy(c.req, c.seq, &batch[i], i == len(batch)-1)
+	}
+	if err := c.send(); err != nil {
+		return 0, err
+	}
+	ended, failure := len(batch), error(nil)
+	for {
+		n, err := c.receive()
+		if err != nil {
+			return 0, err
+		}
+		for b := c.buf[:n]; len(b) > 0; {
+			m, rest, err := next(b)
+			if err != nil {
+				return 0, err
+			}
+			b = rest
+			at := m.seq - first // beyond the batch, also for what is older
+			if m.typ != typeError || at >= uint32(len(batch)) {
+				continue
+			}
+			if err := c.refused("destroy", m.body); err != nil && !errors.Is(err, unix.ENOENT) && failure == nil {
+				ended, failure = int(at), err
+			}
+			if m.seq == c.seq {
+				return ended, failure
+			}
+		}
+	}
 }
 
 // answers calls visit for each message that answers the last request, until

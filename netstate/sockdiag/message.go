@@ -102,9 +102,14 @@ func appendFamilyDump(b []byte, seq uint32, q Query, family uint8) []byte {
 }
 
 // appendDestroy appends the request to destroy exactly the socket r. The
-// cookie makes the kernel refuse (ENOENT) if another socket took its place.
-func appendDestroy(b []byte, seq uint32, r *Record) []byte {
-	b = appendHeader(b, sizeHeader+sizeReqV2, typeDestroy, flagRequest|flagAck, seq)
+// cookie makes the kernel refuse (ENOENT) if another socket took its place. A
+// failure is always answered, success only if ack is set.
+func appendDestroy(b []byte, seq uint32, r *Record, ack bool) []byte {
+	flags := flagRequest
+	if ack {
+		flags |= flagAck
+	}
+	b = appendHeader(b, sizeHeader+sizeReqV2, typeDestroy, flags, seq)
 	var req [sizeReqV2]byte
 	req[0] = r.Family
 	req[1] = 6 // IPPROTO_TCP

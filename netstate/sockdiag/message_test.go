@@ -10,7 +10,7 @@ import (
 // or loop, and a record that it accepts must come from a whole message.
 func FuzzParse(f *testing.F) {
 	f.Add(appendDump(nil, 1, Query{States: AllStates, Port: 80}))
-	f.Add(appendDestroy(nil, 2, &Record{Family: 2, State: 6, LocalPort: 80, Cookie: 1 << 40}))
+	f.Add(appendDestroy(nil, 2, &Record{Family: 2, State: 6, LocalPort: 80, Cookie: 1 << 40}, true))
 	f.Add(record(10, 7, map[uint16][]byte{attrSkV6Only: {1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"berth/netstate"
@@ -302,7 +303,7 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 		return reclaim.Plan{}, err
 	}
 	policy := reclaim.DefaultPolicy()
-	policy.Grace = e.launch.grace
+	policy.Signal, policy.Grace = syscall.Signal(e.launch.signal), e.launch.grace
 	policy.Destroy = req.Destroy
 	if req.Restart {
 		policy.Own = e.gateway.command.Argv
@@ -318,8 +319,10 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 	plan := reclaim.NewPlan(only, policy, self)
 	if rest {
 		// Others hold the port too, so that this plan ends with its process
-		// and does not wait for the port.
-		plan.Steps = slices.DeleteFunc(plan.Steps, func(s reclaim.Step) bool { return s.Kind == reclaim.StepWait })
+		// and does not wait for the port; and the others need their listener.
+		plan.Steps = slices.DeleteFunc(plan.Steps, func(s reclaim.Step) bool {
+			return s.Kind == reclaim.StepWait || s.Kind == reclaim.StepShutdown
+		})
 	}
 	return plan, nil
 }

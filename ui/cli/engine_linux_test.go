@@ -30,8 +30,8 @@ func startTestEngine(t *testing.T, g gateway, demo bool) *engine {
 		sys: sys, gateway: g, demo: demo, assume: g.spec,
 		log: filepath.Join(t.TempDir(), "state", "berth", "gateway.log"),
 		launch: launch{
-			retry: gatewaylaunch.Retry{Retries: 1, Interval: 10 * time.Millisecond},
-			grace: 5 * time.Second, readyTimeout: 20 * time.Second,
+			retry:  gatewaylaunch.Retry{Retries: 1, Interval: 10 * time.Millisecond},
+			ladder: ladder{grace: 5 * time.Second}, readyTimeout: 20 * time.Second,
 		},
 	})
 	t.Cleanup(func() {

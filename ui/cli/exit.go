@@ -88,7 +88,7 @@ func statusOf(err error) int {
 		return exitTimeout
 	case errors.Is(err, reclaim.ErrStale):
 		return exitGuard
-	case errors.Is(err, reclaim.ErrSurvived):
+	case errors.Is(err, reclaim.ErrSurvived), errors.Is(err, reclaim.ErrRespawned), errors.Is(err, reclaim.ErrShared):
 		return exitHeld
 	case errors.As(err, &inUse):
 		if inUse.Verdict.At.IsZero() {

@@ -7,8 +7,11 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"berth/netstate"
 	"berth/reclaim"
@@ -21,16 +24,24 @@ func (a *app) freeCommand() *cobra.Command {
 		w      where
 		c      consent
 		dryRun bool
+		l      ladder
 		policy = reclaim.DefaultPolicy()
 	)
+	policy.Watch = reclaim.DefaultWatch
 	cmd := &cobra.Command{
 		Use:   "free PORT",
 		Short: "Make the port bindable: plan, confirm, stop what holds it, prove it with a bind",
 		Long: `Shows what it is going to do and asks before it does it. Only processes that
 hold a socket which blocks the bind are touched: SIGTERM first, SIGKILL after
-the grace period. The port is free when a real bind says so.`,
+the grace period. The port is free when a real bind says so.
+
+With --fast it is free within a millisecond, however large the process is:
+SIGKILL at once, and its listener is shut down while it is still ending.
+With --destroy what only the kernel holds is destroyed, and so is a client's
+connection that happens to use the port; the client itself is never touched.`,
 		Example: `  berth free 18789
-  berth free 18789 --yes --grace 10s
+  berth free 18789 --yes --signal INT --grace 10s
+  berth free 18789 --yes --fast
   berth free 18789 --destroy --dry-run`,
 		Args:              onePort,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -40,9 +51,10 @@ the grace period. The port is free when a real bind says so.`,
 	w.register(fs)
 	c.register(fs)
 	fs.BoolVar(&dryRun, "dry-run", false, "show the plan and stop")
-	fs.DurationVar(&policy.Grace, "grace", policy.Grace, "how long a holder may take to exit after SIGTERM")
+	l.register(fs)
 	fs.BoolVar(&policy.NoKill, "no-kill", false, "never send SIGKILL")
-	fs.BoolVar(&policy.Destroy, "destroy", false, "destroy the TIME-WAIT sockets and orphans that block the bind (root)")
+	fs.BoolVar(&policy.Fast, "fast", false, "SIGKILL at once: unsaved work is lost and no shutdown hook runs")
+	fs.BoolVar(&policy.Destroy, "destroy", false, "destroy the TIME-WAIT sockets, orphans and a client's connection that block the bind (root)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
@@ -50,8 +62,16 @@ the grace period. The port is free when a real bind says so.`,
 		if err != nil {
 			return err
 		}
-		if err := notNegative("grace", policy.Grace); err != nil {
+		if err := notNegative("grace", l.grace); err != nil {
 			return err
+		}
+		policy.Signal, policy.Grace = syscall.Signal(l.signal), l.grace
+		if policy.Fast {
+			for _, name := range []string{"no-kill", "signal", "grace"} {
+				if fs.Changed(name) {
+					return usage("", "--fast sends SIGKILL at once, so --%s has no meaning with it", name)
+				}
+			}
 		}
 		scopes, note, err := w.scopes(ctx)
 		if err != nil {
@@ -84,6 +104,33 @@ the grace period. The port is free when a real bind says so.`,
 	return cmd
 }
 
+// ladder are the flags that say how a process is asked to end.
+type ladder struct {
+	signal signalFlag
+	grace  time.Duration
+}
+
+func (l *ladder) register(fs *pflag.FlagSet) {
+	l.signal = signalFlag(syscall.SIGTERM)
+	fs.Var(&l.signal, "signal", "the polite signal: TERM, INT, HUP or QUIT")
+	fs.DurationVar(&l.grace, "grace", reclaim.DefaultPolicy().Grace, "how long a process may take to exit after the polite signal")
+}
+
+// signalFlag is the value of --signal.
+type signalFlag syscall.Signal
+
+func (s *signalFlag) String() string {
+	return strings.TrimPrefix(reclaim.SignalName(syscall.Signal(*s)), "SIG")
+}
+
+func (s *signalFlag) Type() string { return "name" }
+
+func (s *signalFlag) Set(text string) error {
+	sig, err := reclaim.ParseSignal(text)
+	*s = signalFlag(sig)
+	return err
+}
+
 // free shows the plan, asks, and carries it out.
 func (a *app) free(ctx context.Context, sys *netstate.System, plan reclaim.Plan, c consent, dryRun bool) error {
 	if dryRun || !plan.Feasible || !a.json && !plan.Empty() {
@@ -97,10 +144,7 @@ func (a *app) free(ctx context.Context, sys *netstate.System, plan reclaim.Plan,
 	if dryRun {
 		return nil
 	}
-	if err := a.confirm(ctx, &plan, c); err != nil {
-		return err
-	}
-	return a.reclaim(ctx, sys, plan, a.events(a.Out))
+	return a.confirmed(ctx, sys, plan, c, a.events(a.Out))
 }
 
 // makePlan asks the kernel why and plans accordingly.
@@ -139,7 +183,8 @@ func sentences(t *report.Text) func(reclaim.Event) {
 	var told string
 	return func(ev reclaim.Event) {
 		switch ev.Kind {
-		case reclaim.EventTimeout, reclaim.EventError, reclaim.EventCancelled, reclaim.EventStale, reclaim.EventSurvived:
+		case reclaim.EventTimeout, reclaim.EventError, reclaim.EventCancelled, reclaim.EventStale, reclaim.EventSurvived,
+			reclaim.EventRestored, reclaim.EventRespawn:
 			return
 		case reclaim.EventProbe:
 			key := refusalKey(&ev)
@@ -166,15 +211,32 @@ func refusalKey(ev *reclaim.Event) string {
 	return key.String()
 }
 
+// confirmed asks for the plan that was shown and runs it. What is held while a
+// person thinks is what that person has seen.
+func (a *app) confirmed(ctx context.Context, sys *netstate.System, plan reclaim.Plan, c consent, on func(reclaim.Event)) error {
+	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+	defer held.Close()
+	if err := a.confirm(ctx, &plan, c); err != nil {
+		return err
+	}
+	return a.reclaim(ctx, held, on)
+}
+
 // reclaim runs the plan. If it is interrupted, the error says what had been
 // done by then, since that stays done.
-func (a *app) reclaim(ctx context.Context, sys *netstate.System, plan reclaim.Plan, on func(reclaim.Event)) error {
+func (a *app) reclaim(ctx context.Context, held *reclaim.Held, on func(reclaim.Event)) error {
 	var done []string
 	t := a.text(a.Err)
-	err := reclaim.Run(ctx, reclaim.NewSystem(sys), plan, func(ev reclaim.Event) {
+	err := held.Run(ctx, func(ev reclaim.Event) {
 		switch ev.Kind {
 		case reclaim.EventSignal:
 			done = append(done, fmt.Sprintf("%s was sent to %s", ev.Signal, t.Name(ev.Holder)))
+		case reclaim.EventCut:
+			done = append(done, fmt.Sprintf("the connection of %s was destroyed", t.Name(ev.Holder)))
+		case reclaim.EventShutdown:
+			if ev.Err == nil {
+				done = append(done, fmt.Sprintf("listeners shut down: %d", ev.Count))
+			}
 		case reclaim.EventDestroyed:
 			done = append(done, fmt.Sprintf("sockets destroyed: %d", ev.Count))
 		}

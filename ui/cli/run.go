@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,8 @@ import (
 
 // launch are the flags that say how the gateway is started.
 type launch struct {
-	retry        gatewaylaunch.Retry
-	grace        time.Duration
+	retry gatewaylaunch.Retry
+	ladder
 	readyTimeout time.Duration
 }
 
@@ -32,7 +33,7 @@ func (l *launch) register(fs *pflag.FlagSet) {
 	l.retry = gatewaylaunch.DefaultRetry()
 	fs.IntVar(&l.retry.Retries, "retries", l.retry.Retries, "start the command again this often if its port is taken")
 	fs.DurationVar(&l.retry.Interval, "retry-interval", l.retry.Interval, "the pause between two attempts")
-	fs.DurationVar(&l.grace, "grace", reclaim.DefaultPolicy().Grace, "how long a process may take to exit after SIGTERM")
+	l.ladder.register(fs)
 	fs.DurationVar(&l.readyTimeout, "ready-timeout", readyTimeout, "say so if nothing listens after this time")
 }
 
@@ -148,7 +149,7 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 		return err
 	}
 	policy := reclaim.DefaultPolicy()
-	policy.Grace = l.grace
+	policy.Signal, policy.Grace = syscall.Signal(l.signal), l.grace
 	if !c.yes {
 		// A person is asked by name before a stranger is stopped for this
 		// gateway. With --yes on the same line as --force, that is decided.
@@ -167,10 +168,7 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 	if !plan.Feasible {
 		return infeasible(&plan)
 	}
-	if err := a.confirm(ctx, &plan, c); err != nil {
-		return err
-	}
-	return a.reclaim(ctx, sys, plan, a.events(&prefixed{w: a.Err}))
+	return a.confirmed(ctx, sys, plan, c, a.events(&prefixed{w: a.Err}))
 }
 
 // found looks for the command's program, so that nobody is stopped for a

@@ -28,10 +28,11 @@ type Event struct {
 func NewEvent(ev *reclaim.Event) Event {
 	j := Event{Schema: Schema, Event: string(ev.Kind), At: stamp(ev.At), Step: &ev.Step, Signal: ev.Signal}
 	switch ev.Kind {
-	case reclaim.EventSignal, reclaim.EventExit, reclaim.EventStale, reclaim.EventSurvived:
+	case reclaim.EventSignal, reclaim.EventExit, reclaim.EventStale, reclaim.EventSurvived,
+		reclaim.EventCut, reclaim.EventRestored, reclaim.EventRespawn:
 		h := newHolder(ev.Holder)
 		j.Holder = &h
-	case reclaim.EventDestroyed:
+	case reclaim.EventDestroyed, reclaim.EventShutdown:
 		j.Count = &ev.Count
 	case reclaim.EventProbe, reclaim.EventBindable, reclaim.EventTimeout:
 		ok := ev.Kind == reclaim.EventBindable || ev.Kind == reclaim.EventProbe && ev.Probe.Bindable()
@@ -77,6 +78,23 @@ func (t *Text) event(ev *reclaim.Event) string {
 		return fmt.Sprintf("still alive: %s", who)
 	case reclaim.EventDestroyed:
 		return "destroyed " + plural(ev.Count, "socket", "sockets")
+	case reclaim.EventShutdown:
+		if ev.Err != nil {
+			return "the listener cannot be shut down first, so the port is free when its process has ended: " + t.failure(ev.Err)
+		}
+		return "shut down: " + plural(ev.Count, "listener", "listeners")
+	case reclaim.EventRestored:
+		if ev.Err != nil {
+			return fmt.Sprintf("%s shares the listener and no longer listens: %s", who, t.failure(ev.Err))
+		}
+		return fmt.Sprintf("%s shares the listener, which listens again", who)
+	case reclaim.EventCut:
+		return "destroyed the connection of " + who
+	case reclaim.EventRespawn:
+		if ev.Took == 0 {
+			return "started again: " + who
+		}
+		return fmt.Sprintf("started again: %s, after %s", who, duration(ev.Took))
 	case reclaim.EventProbe:
 		if ev.Probe.Bindable() {
 			return "" // EventBindable says it.

@@ -28,6 +28,7 @@ type Plan struct {
 // Step is a reclaim.Step.
 type Step struct {
 	Step     string   `json:"step"`
+	Signal   *string  `json:"signal"`
 	Text     string   `json:"text"`
 	Holder   *Holder  `json:"holder"`
 	Sockets  []Socket `json:"sockets"`
@@ -56,7 +57,10 @@ func NewPlan(p *reclaim.Plan) Plan {
 			Step: string(s.Kind), Text: s.Text, Sockets: []Socket{},
 			AtMostMS: s.AtMost.Milliseconds(), Needs: text(s.Needs),
 		}
-		if s.Kind == reclaim.StepTerm || s.Kind == reclaim.StepKill {
+		if s.Signal != 0 {
+			js.Signal = text(reclaim.SignalName(s.Signal))
+		}
+		if s.Holder.ID.PID != 0 {
 			h := newHolder(s.Holder)
 			js.Holder = &h
 		}

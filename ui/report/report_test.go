@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -138,8 +139,9 @@ func plan() reclaim.Plan {
 	return reclaim.Plan{
 		Spec: v.Spec, Verdict: v, Policy: reclaim.DefaultPolicy(), Feasible: true,
 		Steps: []reclaim.Step{
-			{Kind: reclaim.StepTerm, Holder: h, AtMost: 3 * time.Second, Text: "SIGTERM to node 4211"},
-			{Kind: reclaim.StepKill, Holder: h, AtMost: 2 * time.Second, Text: "if it is still alive: SIGKILL to node 4211"},
+			{Kind: reclaim.StepTerm, Holder: h, Signal: syscall.SIGTERM, AtMost: 3 * time.Second, Text: "SIGTERM to node 4211"},
+			{Kind: reclaim.StepKill, Holder: h, Signal: syscall.SIGKILL, AtMost: 2 * time.Second, Text: "if it is still alive: SIGKILL to node 4211"},
+			{Kind: reclaim.StepShutdown, Sockets: []netstate.Socket{v.Blockers[0].Socket}, AtMost: time.Second, Text: "with it: shut its listener down"},
 			{Kind: reclaim.StepDestroy, Sockets: []netstate.Socket{lingering().Blockers[0].Socket}, AtMost: time.Second, Text: "destroy 1 socket", Needs: "root"},
 			{Kind: reclaim.StepWait, AtMost: 3 * time.Second, Text: "probe 127.0.0.1:18789 until it can be bound"},
 		},
@@ -150,7 +152,7 @@ func plan() reclaim.Plan {
 
 func refusedPlan() reclaim.Plan {
 	p := plan()
-	p.Steps = p.Steps[3:]
+	p.Steps = p.Steps[4:]
 	p.Feasible, p.Typed, p.TypedWhy = false, "", ""
 	p.Refused = []reclaim.Refusal{{Holder: node(), Why: "is this berth"}, {Why: "a process that this user may not see holds it"}}
 	return p
@@ -392,6 +394,18 @@ func TestReclaimEvents(t *testing.T) {
 			"still alive: pid 77. 14:02:13.204\n", `"event":"survived"`},
 		{reclaim.Event{Kind: reclaim.EventDestroyed, Count: 1},
 			"destroyed 1 socket. 14:02:13.204\n", `"count":1`},
+		{reclaim.Event{Kind: reclaim.EventShutdown, Count: 2},
+			"shut down: 2 listeners. 14:02:13.204\n", `"count":2`},
+		{reclaim.Event{Kind: reclaim.EventShutdown, Err: errors.New("no right")},
+			"the listener cannot be shut down first, so the port is free when its process has ended: no right. 14:02:13.204\n", `"count":0,"error":"no right"`},
+		{reclaim.Event{Kind: reclaim.EventRestored, Holder: unknown()},
+			"pid 77 shares the listener, which listens again. 14:02:13.204\n", `"event":"restored"`},
+		{reclaim.Event{Kind: reclaim.EventRestored, Holder: unknown(), Err: errors.New("taken")},
+			"pid 77 shares the listener and no longer listens: taken. 14:02:13.204\n", `"error":"taken"`},
+		{reclaim.Event{Kind: reclaim.EventCut, Holder: unknown(), Count: 1},
+			"destroyed the connection of pid 77. 14:02:13.204\n", `"event":"cut"`},
+		{reclaim.Event{Kind: reclaim.EventRespawn, Holder: unknown(), Took: 40 * time.Millisecond},
+			"started again: pid 77, after 40 ms. 14:02:13.204\n", `"took_ms":40`},
 		{reclaim.Event{Kind: reclaim.EventProbe, Probe: refused, Verdict: &v, Deadline: at.Add(3 * time.Second)},
 			"refused: " + strings.TrimSuffix(v.Summary, ".") + ". 14:02:13.204\n", `"bindable":false,"verdict":{"schema":1,`},
 		{reclaim.Event{Kind: reclaim.EventProbe, Probe: netstate.Probe{Spec: v.Spec}},

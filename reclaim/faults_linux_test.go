@@ -1,0 +1,545 @@
+package reclaim_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/netstate"
+	"berth/netstate/lab"
+	"berth/reclaim"
+)
+
+// planFor makes the plan of a spec as this process.
+func planFor(t testing.TB, k reclaim.Kernel, spec netstate.BindSpec, change ...func(*reclaim.Policy)) reclaim.Plan {
+	t.Helper()
+	policy := reclaim.DefaultPolicy()
+	for _, c := range change {
+		c(&policy)
+	}
+	plan := reclaim.NewPlan(why(t, k, spec), policy, reclaim.CurrentSelf(t.Context()))
+	if !plan.Feasible {
+		t.Fatalf("the plan is not feasible: %v", &reclaim.InfeasibleError{Plan: plan})
+	}
+	return plan
+}
+
+func fast(p *reclaim.Policy)      { p.Fast = true }
+func impatient(p *reclaim.Policy) { p.Grace = 50 * time.Millisecond }
+
+// freed fails unless the plan runs to its end and the port can be bound then.
+func freed(t testing.TB, k reclaim.Kernel, plan reclaim.Plan) *log {
+	t.Helper()
+	var l log
+	if err := reclaim.Run(t.Context(), k, plan, l.on); err != nil {
+		t.Fatalf("%v after %v", err, l.kinds())
+	}
+	if p := netstate.TryBind(plan.Spec); !p.Bindable() {
+		t.Errorf("the port is still refused: %v", p.Err)
+	}
+	return &l
+}
+
+// signals says who was sent what.
+func (l *log) signals() []string {
+	var all []string
+	for _, e := range l.events {
+		if e.Kind == reclaim.EventSignal {
+			all = append(all, fmt.Sprintf("%s %d", e.Signal, e.Holder.ID.PID))
+		}
+	}
+	return all
+}
+
+// privileged skips where this process may not see everybody's descriptors and
+// take them.
+func privileged(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+func TestSignalOfChoice(t *testing.T) {
+	p, spec := holder(t, "stubborn")
+	l := freed(t, machine(t), planFor(t, machine(t), spec, impatient, func(p *reclaim.Policy) { p.Signal = syscall.SIGQUIT }))
+	want := []string{fmt.Sprint("SIGQUIT ", p.pid), fmt.Sprint("SIGKILL ", p.pid)}
+	if got := l.signals(); !slices.Equal(got, want) {
+		t.Errorf("signals %v, want %v", got, want)
+	}
+}
+
+// TestStoppedHolder: a stopped process gets the polite signal only when it
+// goes on, but SIGKILL ends it.
+func TestStoppedHolder(t *testing.T) {
+	p, spec := holder(t, "")
+	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	k := machine(t)
+	l := freed(t, k, planFor(t, k, spec, impatient))
+	if got := len(l.signals()); got != 2 {
+		t.Errorf("signals %v", l.signals())
+	}
+}
+
+// TestZombieParent: the holder's parent has ended and nobody has asked for it.
+func TestZombieParent(t *testing.T) {
+	p := play(t, "vanish")
+	spec := p.spec(t)
+	for alive(p.pid) == nil {
+		time.Sleep(time.Millisecond) // there is no event for a zombie but the one that removes it
+	}
+	k := machine(t)
+	plan := planFor(t, k, spec)
+	if len(plan.Targets()) != 1 || plan.Targets()[0].ID.PID == p.pid {
+		t.Errorf("targets %v", plan.Targets())
+	}
+	freed(t, k, plan)
+}
+
+// TestFastPath: the bind succeeds while the process, which has much to free,
+// is still there.
+func TestFastPath(t *testing.T) {
+	privileged(t)
+	for _, words := range []string{"", "plain", "at=[::]:0", "at=0.0.0.0:0"} {
+		p, spec := holder(t, words+" mb=64")
+		k := machine(t)
+		l := freed(t, k, planFor(t, k, spec, fast))
+		want := []reclaim.EventKind{reclaim.EventSignal, reclaim.EventShutdown, reclaim.EventProbe, reclaim.EventBindable}
+		if got := l.kinds(); !slices.Equal(got, want) {
+			t.Errorf("%q: events %v, want %v", words, got, want)
+		}
+		if l.events[1].Err != nil {
+			t.Errorf("%q: %v", words, l.events[1].Err)
+		}
+		p.end()
+	}
+}
+
+// TestFastPathWithoutTheRight: an ordinary user does not see everybody who may
+// share the listener, so the plan waits for the exit, and says so.
+func TestFastPathWithoutTheRight(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("needs an ordinary user")
+	}
+	_, spec := holder(t, "")
+	k := machine(t)
+	plan := planFor(t, k, spec, fast)
+	if !slices.ContainsFunc(plan.Risks, func(s string) bool { return strings.Contains(s, "only root sees everybody") }) {
+		t.Errorf("risks %q", plan.Risks)
+	}
+	l := freed(t, k, plan)
+	if got := l.kinds(); slices.Contains(got, reclaim.EventShutdown) || !slices.Contains(got, reclaim.EventExit) {
+		t.Errorf("events %v", got)
+	}
+}
+
+// TestTakenDescriptorIsAnother: what the descriptor number leads to by now is
+// not the listener, so nothing is shut down and the exit is waited for.
+func TestTakenDescriptorIsAnother(t *testing.T) {
+	privileged(t)
+	_, spec := holder(t, "")
+	k := machine(t)
+	v := why(t, k, spec)
+	v.Blockers[0].Holders[0].FD = 0 // its standard input
+	policy := reclaim.DefaultPolicy()
+	policy.Fast = true
+	l := freed(t, k, reclaim.NewPlan(v, policy, reclaim.CurrentSelf(t.Context())))
+	want := []reclaim.EventKind{reclaim.EventShutdown, reclaim.EventSignal, reclaim.EventExit, reclaim.EventProbe, reclaim.EventBindable}
+	if got := l.kinds(); !slices.Equal(got, want) || l.events[0].Err == nil {
+		t.Errorf("events %v, want %v", got, want)
+	}
+}
+
+// TestSharedSinceThePlan: a child that was forked after the plan was made gets
+// its listener back, and a second run stops it.
+func TestSharedSinceThePlan(t *testing.T) {
+	privileged(t)
+	for name, words := range map[string]string{"chosen port": "fork", "port by number": "fork at=127.0.0.1:18777"} {
+		t.Run(name, func(t *testing.T) { sharedSinceThePlan(t, words) })
+	}
+}
+
+func sharedSinceThePlan(t *testing.T, words string) {
+	lab.NeedNamespace(t)
+	p, spec := holder(t, words)
+	k := machine(t)
+	plan := planFor(t, k, spec, fast)
+	if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	child := p.number(t)
+	var l log
+	err := reclaim.Run(t.Context(), k, plan, l.on)
+	if !errors.Is(err, reclaim.ErrShared) || !strings.Contains(err.Error(), strconv.Itoa(child)) {
+		t.Errorf("error %v, want one that names %d", err, child)
+	}
+	if got := l.kinds(); !slices.Contains(got, reclaim.EventRestored) {
+		t.Errorf("events %v", got)
+	}
+	if err := alive(child); err != nil {
+		t.Errorf("the child was ended: %v", err)
+	}
+	v := why(t, k, spec)
+	if len(v.Blockers) != 1 || v.Blockers[0].Socket.State != netstate.Listen || v.Blockers[0].Holders[0].ID.PID != child {
+		t.Fatalf("it does not listen again: %s", v.Summary)
+	}
+	freed(t, k, planFor(t, k, spec, fast))
+}
+
+// TestInheritedInAnotherSession: a descendant that has left the session and
+// shares the listener is stopped too.
+func TestInheritedInAnotherSession(t *testing.T) {
+	for _, policy := range []func(*reclaim.Policy){fast, impatient} {
+		p, spec := holder(t, "session")
+		child := p.number(t)
+		k := machine(t)
+		plan := planFor(t, k, spec, policy)
+		targets := plan.Targets()
+		if len(targets) != 2 || targets[0].ID.PID != p.pid || targets[1].ID.PID != child {
+			t.Fatalf("targets %v, want %d before %d", targets, p.pid, child)
+		}
+		freed(t, k, plan)
+	}
+}
+
+// TestTwoThatShareByReusePort have a listener each.
+func TestTwoThatShareByReusePort(t *testing.T) {
+	for _, policy := range []func(*reclaim.Policy){fast, impatient} {
+		_, spec := holder(t, "reuseport")
+		play(t, fmt.Sprintf("hold reuseport at=%s", spec.AddrPort())).line(t)
+		k := machine(t)
+		plan := planFor(t, k, spec, policy)
+		if len(plan.Targets()) != 2 {
+			t.Fatalf("targets %v", plan.Targets())
+		}
+		freed(t, k, plan)
+	}
+}
+
+// TestReexec: the same program with the same number and start time is still
+// the one that was shown; another program is not, though it has the socket.
+func TestReexec(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat, err := exec.LookPath("cat")
+	if err != nil {
+		t.Skip("needs cat")
+	}
+	for path, same := range map[string]bool{self: true, cat: false} {
+		p, spec := holder(t, "become="+path)
+		k := machine(t)
+		plan := planFor(t, k, spec, impatient)
+		if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		for { // exec sets the command line anew; there is no event for it
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid)); strings.HasPrefix(string(b), path) && strings.Contains(string(e), roleEnv+"=inherited") {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if same {
+			freed(t, k, plan)
+			continue
+		}
+		var l log
+		err := reclaim.Run(t.Context(), k, plan, l.on)
+		if !errors.Is(err, reclaim.ErrStale) || !strings.Contains(err.Error(), "has become another program, cat; nothing was signalled") {
+			t.Errorf("error %v", err)
+		}
+		if err := p.alive(); err != nil || len(l.signals()) > 0 {
+			t.Errorf("it was signalled: %v, %v", l.signals(), err)
+		}
+	}
+}
+
+// TestRespawner: what comes back is told once, with who brings it back, and
+// is not hunted.
+func TestRespawner(t *testing.T) {
+	p := play(t, "supervise")
+	spec := p.spec(t)
+	k := machine(t)
+	plan := planFor(t, k, spec, func(p *reclaim.Policy) { p.Watch = 5 * time.Second })
+	if len(plan.Targets()) != 1 || plan.Steps[len(plan.Steps)-1].Kind != reclaim.StepWatch {
+		t.Fatalf("steps %+v", plan.Steps)
+	}
+	var l log
+	err := reclaim.Run(t.Context(), k, plan, l.on)
+	var back *reclaim.RespawnError
+	if !errors.As(err, &back) || !errors.Is(err, reclaim.ErrRespawned) {
+		t.Fatalf("error %v after %v", err, l.kinds())
+	}
+	if back.New.ID.PID == back.Old.ID.PID || back.After < 0 || back.After > time.Minute {
+		t.Errorf("%+v", back)
+	}
+	if want := fmt.Sprintf("by reclaim.test %d", p.pid); !strings.HasSuffix(err.Error(), want) && !strings.HasSuffix(err.Error(), strconv.Itoa(p.pid)) {
+		t.Errorf("error %q does not name the supervisor, %d", err, p.pid)
+	}
+	if got := l.signals(); len(got) != 1 {
+		t.Errorf("signals %v, want one", got)
+	}
+	if last := l.events[len(l.events)-1]; last.Kind != reclaim.EventRespawn || last.Holder.ID != back.New.ID {
+		t.Errorf("the last event is %+v", last)
+	}
+}
+
+func TestHolderInAnotherPidNamespace(t *testing.T) {
+	privileged(t)
+	p := play(t, "hold", func(c *exec.Cmd) {
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	})
+	spec := p.spec(t)
+	k := machine(t)
+	plan := planFor(t, k, spec, impatient)
+	if len(plan.Targets()) != 1 || plan.Targets()[0].ID.PID != p.pid {
+		t.Fatalf("targets %v, want %d", plan.Targets(), p.pid)
+	}
+	freed(t, k, plan)
+}
+
+func TestHolderInAnotherNetworkNamespace(t *testing.T) {
+	privileged(t)
+	lab.NeedNamespace(t)
+	ns, err := lab.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	for _, policy := range []func(*reclaim.Policy){fast, impatient} {
+		var p *player
+		if err := ns.Do(func() error { p = play(t, "hold"); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		spec := p.spec(t)
+		spec.NetNS = ns.Namespace
+		k := machine(t)
+		freed(t, k, planFor(t, k, spec, policy))
+	}
+}
+
+// connect ADDR connects, says from where, and then what became of it.
+func connect(words []string) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	die(err)
+	if len(words) > 1 {
+		from := netip.MustParseAddrPort(words[1])
+		die(unix.Bind(fd, &unix.SockaddrInet4{Addr: from.Addr().As4(), Port: int(from.Port())}))
+	}
+	to := netip.MustParseAddrPort(words[0])
+	die(unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
+	sa, err := unix.Getsockname(fd)
+	die(err)
+	fmt.Println(netip.AddrPortFrom(netip.AddrFrom4(sa.(*unix.SockaddrInet4).Addr), uint16(sa.(*unix.SockaddrInet4).Port)))
+	_, err = unix.Read(fd, make([]byte, 1))
+	fmt.Println(err)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// TestCutAClient: only the connection is destroyed, not a process.
+func TestCutAClient(t *testing.T) {
+	privileged(t)
+	lab.NeedNamespace(t)
+	_, server := holder(t, "")
+	k := machine(t)
+	for name, c := range map[string]struct {
+		from string
+		cut  bool
+	}{
+		"chosen by connect": {"", true},
+		"chosen by bind":    {" 127.0.0.1:0", true},
+		"bound by number":   {" 127.0.0.1:1234", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := play(t, "connect "+server.AddrPort().String()+c.from)
+			spec := p.spec(t)
+			v := why(t, k, spec)
+			policy := reclaim.DefaultPolicy()
+			self := reclaim.CurrentSelf(t.Context())
+			if plan := reclaim.NewPlan(v, policy, self); plan.Feasible {
+				t.Error("the plan does something without leave to destroy")
+			}
+			policy.Destroy = true
+			plan := reclaim.NewPlan(v, policy, self)
+			if plan.Feasible != c.cut || len(plan.Targets()) != 0 {
+				t.Fatalf("feasible %v, targets %v: %v", plan.Feasible, plan.Targets(), &reclaim.InfeasibleError{Plan: plan})
+			}
+			if !c.cut {
+				return
+			}
+			l := freed(t, k, plan)
+			if want := []reclaim.EventKind{reclaim.EventCut, reclaim.EventProbe, reclaim.EventBindable}; !slices.Equal(l.kinds(), want) {
+				t.Errorf("events %v, want %v", l.kinds(), want)
+			}
+			if got := p.line(t); got != unix.ECONNABORTED.Error() {
+				t.Errorf("the client saw %q", got)
+			}
+			if err := p.alive(); err != nil {
+				t.Errorf("the client has ended: %v", err)
+			}
+		})
+	}
+}
+
+// free ADDR [fast] carries out a plan and stops at each event until it is told
+// to go on by a line of its input.
+func free(words []string) {
+	addr := netip.MustParseAddrPort(words[0])
+	sys, err := netstate.Open()
+	die(err)
+	k := reclaim.NewSystem(sys)
+	policy := reclaim.DefaultPolicy()
+	impatient(&policy)
+	policy.Fast = len(words) > 1
+	ctx := context.Background()
+	v, err := k.Why(ctx, netstate.NewBindSpec(addr.Addr(), addr.Port()))
+	die(err)
+	in := bufio.NewReader(os.Stdin)
+	fmt.Println("planned")
+	in.ReadString('\n')
+	die(reclaim.Run(ctx, k, reclaim.NewPlan(v, policy, reclaim.CurrentSelf(ctx)), func(e reclaim.Event) {
+		fmt.Println(e.Kind)
+		in.ReadString('\n')
+	}))
+	fmt.Println("done")
+}
+
+// TestKilledAtEveryStep: whenever berth is killed, a second run finishes.
+func TestKilledAtEveryStep(t *testing.T) {
+	for _, how := range []string{"", " fast"} {
+		for n := 0; ; n++ {
+			_, spec := holder(t, "stubborn session") // two that share it
+			first := play(t, "free "+spec.AddrPort().String()+how)
+			at := first.line(t)
+			for i := 0; i < n && at != "done"; i++ {
+				if _, err := io.WriteString(first.stdin, "\n"); err != nil {
+					t.Fatal(err)
+				}
+				at = first.line(t)
+			}
+			first.end()
+			k := machine(t)
+			if v := why(t, k, spec); !v.Bindable {
+				freed(t, k, planFor(t, k, spec, impatient))
+			} else if at == "planned" {
+				t.Errorf("%s: the port was free before anything was done", at)
+			}
+			if at == "done" {
+				break
+			}
+		}
+	}
+}
+
+// TestReusedPid forces the number of a stopped holder upon another process,
+// which takes a pid namespace.
+func TestReusedPid(t *testing.T) {
+	privileged(t)
+	p := play(t, "reuse", func(c *exec.Cmd) {
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	})
+	for {
+		line := p.line(t)
+		if line == "done" {
+			return
+		}
+		t.Error(line)
+	}
+}
+
+// reuse is the first process of a pid namespace. It says what is wrong.
+func reuse([]string) {
+	die(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	die(unix.Mount("proc", "/proc", "proc", 0, ""))
+	sys, err := netstate.Open()
+	die(err)
+	k := reclaim.NewSystem(sys)
+	ctx := context.Background()
+	start := func(words string) (*exec.Cmd, io.Closer, string) {
+		cmd := role(words)
+		stdin, err := cmd.StdinPipe()
+		die(err)
+		out, err := cmd.StdoutPipe()
+		die(err)
+		die(cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		die(err)
+		return cmd, stdin, strings.TrimSpace(line)
+	}
+	for _, held := range []bool{false, true} {
+		old, _, at := start("hold")
+		addr := netip.MustParseAddrPort(at)
+		spec := netstate.NewBindSpec(addr.Addr(), addr.Port())
+		v, err := k.Why(ctx, spec)
+		die(err)
+		plan := reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(ctx))
+		var hold *reclaim.Held
+		if held {
+			hold = reclaim.Hold(k, plan)
+		}
+		die(old.Process.Kill())
+		old.Wait()
+		// Start times are compared to a hundredth of a second.
+		time.Sleep(20 * time.Millisecond)
+		pid := old.Process.Pid
+		var stranger *exec.Cmd
+		for range 100 { // this process's own threads take numbers too
+			die(os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0))
+			stranger, _, _ = start("inherited")
+			if stranger.Process.Pid == pid {
+				break
+			}
+			stranger.Process.Kill()
+			stranger.Wait()
+		}
+		if stranger.Process.Pid != pid {
+			fmt.Println("no process got the number", pid)
+			continue
+		}
+		if !held {
+			hold = reclaim.Hold(k, plan)
+		}
+		signals := 0
+		err = hold.Run(ctx, func(e reclaim.Event) {
+			if e.Kind == reclaim.EventSignal {
+				signals++
+			}
+		})
+		hold.Close()
+		switch {
+		case signals > 0:
+			fmt.Println("a signal was sent")
+		case held && err != nil:
+			// What was held has ended, and the port is free without a signal.
+			fmt.Println("held:", err)
+		case !held && !errors.Is(err, reclaim.ErrStale):
+			fmt.Println("not held:", err)
+		}
+		if err := alive(pid); err != nil {
+			fmt.Println("the stranger was hit:", err)
+		}
+		stranger.Process.Kill()
+		stranger.Wait()
+	}
+	fmt.Println("done")
+}
