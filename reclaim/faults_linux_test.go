@@ -325,14 +325,14 @@ func TestHolderInAnotherNetworkNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close()
+	defer ns.Release()
 	for _, policy := range []func(*reclaim.Policy){fast, impatient} {
 		var p *player
 		if err := ns.Do(func() error { p = play(t, "hold"); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		spec := p.spec(t)
-		spec.NetNS = ns.Namespace
+		spec.NetNS = ns
 		k := machine(t)
 		freed(t, k, planFor(t, k, spec, policy))
 	}
