@@ -233,7 +233,9 @@ func (s *System) Explain(ctx context.Context, spec BindSpec, probe *Probe, snap 
 	}
 	sockets := slices.Clone(snap.Port(spec.Port)) // a snapshot is never changed
 	t.flags(spec, sockets, owners)
-	return explain(spec, probe, snap, sockets, owners), nil
+	v := explain(spec, probe, snap, sockets, owners)
+	completeSupervisors(&v, readUnits)
+	return v, nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the
