@@ -17,6 +17,9 @@ type Self struct {
 	Ancestors []int
 	// UID is the effective user. Signals to other users' processes need 0.
 	UID int
+	// Session is the number of its session, by the process that leads it; 0 if
+	// it is not known.
+	Session int
 	// Destroy: this process may destroy sockets (CAP_NET_ADMIN).
 	Destroy bool
 }
@@ -27,7 +30,8 @@ func CurrentSelf(ctx context.Context) Self {
 	for _, p := range netstate.Ancestors(ctx, self.PID) {
 		self.Ancestors = append(self.Ancestors, p.PID)
 	}
-	if leader := terminalLeader(); leader > 0 && leader != self.PID {
+	self.Session = terminalLeader()
+	if leader := self.Session; leader > 0 && leader != self.PID {
 		self.Ancestors = append(self.Ancestors, leader)
 	}
 	return self

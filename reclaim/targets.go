@@ -180,6 +180,10 @@ func (p *Plan) addLosses(targets []netstate.Holder, self Self) {
 	}
 	for _, h := range targets {
 		p.ask(h, self.typed(h, p.Policy, clients))
+		if text := supervisorRisk(h); text != "" {
+			p.Risks = append(p.Risks, text)
+			continue
+		}
 		if strings.HasSuffix(h.Unit, ".service") {
 			p.Risks = append(p.Risks, fmt.Sprintf("%s runs in %s, and systemd may start it again: to stop it for good, use systemctl stop %s (systemctl --user for a user's unit)", name(h), h.Unit, h.Unit))
 		}
@@ -188,9 +192,33 @@ func (p *Plan) addLosses(targets []netstate.Holder, self Self) {
 		}
 	}
 	if len(targets) > 0 && clients > 0 {
-		p.Risks = append(p.Risks, fmt.Sprintf("%s on this port will be cut off", count(clients, "connection", "connections")))
+		p.Risks = append(p.Risks, cutOff(clients))
 		if p.leavesTimeWait() && !p.Policy.Destroy {
 			p.Risks = append(p.Risks, "the listener has no SO_REUSEADDR, so its connections may block the port as TIME-WAIT for 60 s afterwards; --destroy removes them")
+		}
+	}
+}
+
+func cutOff(clients int) string {
+	return fmt.Sprintf("%s on this port will be cut off", count(clients, "connection", "connections"))
+}
+
+// Weigh adds to a plan what else would be lost with its targets, who is cut off
+// by name, and whether a target must be typed for what hangs on it.
+func (p *Plan) Weigh(im netstate.Impact, self Self) {
+	targets := p.Targets()
+	if im.Clients.Count > 0 {
+		// The names say what the number alone said before.
+		p.Risks = slices.DeleteFunc(p.Risks, func(risk string) bool {
+			return risk == cutOff(p.Verdict.Counts[netstate.Established])
+		})
+	}
+	p.Risks = append(p.Risks, impactRisks(&im, targets, p.Verdict.At)...)
+	for _, h := range targets {
+		for _, hi := range im.Holders {
+			if hi.ID == h.ID {
+				p.ask(h, self.typedInPlace(h, hi, self.Session))
+			}
 		}
 	}
 }

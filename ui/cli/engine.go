@@ -310,7 +310,9 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 	}
 	self := reclaim.CurrentSelf(ctx)
 	if req.Only == 0 {
-		return reclaim.NewPlan(v, policy, self), nil
+		plan := reclaim.NewPlan(v, policy, self)
+		err := weigh(ctx, e.sys, &plan, self)
+		return plan, err
 	}
 	only, rest := restrict(v, req.Only)
 	if len(only.Blockers) == 0 {
@@ -324,7 +326,8 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 			return s.Kind == reclaim.StepWait || s.Kind == reclaim.StepShutdown
 		})
 	}
-	return plan, nil
+	err = weigh(ctx, e.sys, &plan, self)
+	return plan, err
 }
 
 // restrict leaves only what one process holds of a verdict's blockers, and

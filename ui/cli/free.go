@@ -153,7 +153,28 @@ func makePlan(ctx context.Context, sys *netstate.System, spec netstate.BindSpec,
 	if err != nil {
 		return reclaim.Plan{}, err
 	}
-	return reclaim.NewPlan(v, policy, reclaim.CurrentSelf(ctx)), nil
+	self := reclaim.CurrentSelf(ctx)
+	plan := reclaim.NewPlan(v, policy, self)
+	err = weigh(ctx, sys, &plan, self)
+	return plan, err
+}
+
+// weigh adds to a plan what would be lost with its targets.
+func weigh(ctx context.Context, sys *netstate.System, plan *reclaim.Plan, self reclaim.Self) error {
+	targets := plan.Targets()
+	if len(targets) == 0 {
+		return nil
+	}
+	snap, err := sys.ReadIn(ctx, plan.Spec.Scope)
+	if err != nil {
+		return err
+	}
+	im, err := sys.Impact(ctx, snap, plan.Spec.Port, targets)
+	if err != nil {
+		return err
+	}
+	plan.Weigh(im, self)
+	return nil
 }
 
 func (a *app) showPlan(plan *reclaim.Plan) error {
