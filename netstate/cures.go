@@ -131,7 +131,8 @@ type obstacles struct {
 	lingering int
 	gone      Clears
 	// outgoing: a client's own end is among the blockers. Its process is not
-	// the one to stop.
+	// the one to stop, but its connection can be destroyed, unless stuck is set
+	// as well.
 	outgoing bool
 	// stuck: something is there that neither a signal nor a destruction that
 	// berth would make removes.
@@ -161,7 +162,10 @@ func inTheWay(v *Verdict) (o obstacles) {
 			// An unaccepted connection is reset when its listener closes.
 			o.stuck = o.stuck || !listener
 		case b.Outbound == Yes:
-			o.outgoing, o.stuck = true, true
+			// Destroying it frees a port that the system chose for the client,
+			// and none that the client has bound by number.
+			chosen := v.Spec.Protocol == TCP && v.Caps.Ephemeral(s.Local.Port())
+			o.outgoing, o.stuck = true, o.stuck || !chosen
 		case len(b.Holders) == 0:
 			o.stuck = true
 		default:
@@ -206,7 +210,7 @@ func (o *obstacles) taken(caps *Caps, port uint16) bool {
 }
 
 func (o *obstacles) stop(v *Verdict, snap *Snapshot) []Cure {
-	if !o.stoppable || o.stuck || o.lingering > 0 && (!o.gone.Known() || o.gone.From.Sub(v.At) > ReclaimWait) {
+	if !o.stoppable || o.stuck || o.outgoing || o.lingering > 0 && (!o.gone.Known() || o.gone.From.Sub(v.At) > ReclaimWait) {
 		return nil
 	}
 	text, command := "stop "+stopText(v), fmt.Sprintf("berth free %d%s", v.Spec.Port, specFlags(v.Spec))
@@ -234,12 +238,18 @@ func (o *obstacles) stop(v *Verdict, snap *Snapshot) []Cure {
 // destroy is done by root, who also sees which of the possible blockers are
 // blockers.
 func (o *obstacles) destroy(v *Verdict, snap *Snapshot) []Cure {
-	if o.stuck || o.lingering == 0 && !o.leaves || snap.Caps.Source != "sock_diag" {
+	if o.stuck || o.lingering == 0 && !o.leaves && !o.outgoing || snap.Caps.Source != "sock_diag" {
 		return nil
 	}
 	text := plural(o.lingering, "destroy the socket", "destroy the %d sockets") + " that only the kernel holds (root)"
 	if o.stoppable {
 		text = "stop " + stopText(v) + " and destroy what is left (root)"
+	}
+	switch {
+	case o.outgoing && (o.stoppable || o.lingering > 0):
+		text += " and the outgoing connection that uses the port, if the system chose the port for it"
+	case o.outgoing:
+		text = "destroy the outgoing connection that uses the port, whose client sees a reset (root), if the system chose the port for it"
 	}
 	return []Cure{{CureDestroy, text, fmt.Sprintf("berth free %d%s --destroy", v.Spec.Port, specFlags(v.Spec))}}
 }

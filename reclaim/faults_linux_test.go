@@ -428,7 +428,8 @@ func free(words []string) {
 func TestKilledAtEveryStep(t *testing.T) {
 	for _, how := range []string{"", " fast"} {
 		for n := 0; ; n++ {
-			_, spec := holder(t, "stubborn session") // two that share it
+			p, spec := holder(t, "stubborn session")
+			p.number(t) // its child is there, and shares the listener
 			first := play(t, "free "+spec.AddrPort().String()+how)
 			at := first.line(t)
 			for i := 0; i < n && at != "done"; i++ {

@@ -3,6 +3,7 @@ package reclaim
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 
 	"berth/netstate"
@@ -85,6 +86,27 @@ type endError struct {
 
 func (e *endError) Error() string { return e.text }
 func (e *endError) Unwrap() error { return e.kind }
+
+// CancelledError says what had been done when a run was cancelled. It unwraps
+// to the context's error.
+type CancelledError struct {
+	// Done are clauses such as "SIGTERM was sent to node 4211".
+	Done []string
+	Err  error
+}
+
+func (e *CancelledError) Error() string { return "cancelled; " + e.What() }
+
+// What says what was done.
+func (e *CancelledError) What() string {
+	if len(e.Done) == 0 {
+		return "nothing had been done"
+	}
+	return "what was done stays done: " + strings.Join(e.Done, ", ")
+}
+
+// Unwrap returns Err.
+func (e *CancelledError) Unwrap() error { return e.Err }
 
 // InfeasibleError says why a plan cannot free the port. Nothing was done.
 type InfeasibleError struct{ Plan Plan }

@@ -13,8 +13,8 @@ import (
 // Run does what the plan says, reporting each event in order from the calling
 // goroutine, and returns nil once a real bind has succeeded. It signals
 // nobody if the plan is not feasible or if any target is another program by
-// now. If ctx ends, it stops waiting and returns ctx's error; what was done
-// stays done and has been reported.
+// now. If ctx ends, it stops waiting and returns a *CancelledError; what was
+// done stays done and has been reported.
 func Run(ctx context.Context, k Kernel, plan Plan, on func(Event)) error {
 	h := Hold(k, plan)
 	defer h.Close()
@@ -68,8 +68,8 @@ func (h *Held) Run(ctx context.Context, on func(Event)) error {
 		err = settled
 	}
 	if err != nil && ctx.Err() != nil {
-		r.emit(Event{Kind: EventCancelled, Step: r.step, Err: ctx.Err()})
-		return ctx.Err()
+		err = &CancelledError{Done: r.done, Err: ctx.Err()}
+		r.emit(Event{Kind: EventCancelled, Step: r.step, Err: err})
 	}
 	return err
 }
@@ -84,6 +84,8 @@ type run struct {
 	endedAt map[int]time.Time
 	// first is a probe that was made right after the shutdown, for the wait.
 	first *netstate.Probe
+	// done says what cannot be taken back.
+	done []string
 	// shut are the listeners that were shut down, with their sockets.
 	shut []taken
 }
@@ -91,6 +93,16 @@ type run struct {
 func (r *run) emit(e Event) {
 	if e.At.IsZero() {
 		e.At = time.Now()
+	}
+	switch e.Kind {
+	case EventSignal:
+		r.done = append(r.done, fmt.Sprintf("%s was sent to %s", e.Signal, name(e.Holder)))
+	case EventCut:
+		r.done = append(r.done, fmt.Sprintf("the connection of %s was destroyed", name(e.Holder)))
+	case EventShutdown, EventDestroyed:
+		if e.Count > 0 {
+			r.done = append(r.done, fmt.Sprintf("%s %s", count(e.Count, "socket was", "sockets were"), map[EventKind]string{EventShutdown: "shut down", EventDestroyed: "destroyed"}[e.Kind]))
+		}
 	}
 	r.on(e)
 }

@@ -138,49 +138,234 @@ func TestLadder(t *testing.T) {
 	}
 }
 
-// TestCancelAfterEachEvent cancels a run at every one of its events: no signal
-// may follow, and the run must say that it was cancelled.
+// TestCancelAfterEachEvent cancels a run at every one of its events: nothing is
+// signalled or destroyed afterwards, the run says that it was cancelled, and
+// its error what had been done.
 func TestCancelAfterEachEvent(t *testing.T) {
-	const events = 3 // SIGTERM, SIGKILL, exit; the probe after them succeeds and ends the run
-	for n := 1; n <= events; n++ {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			k := scripted{netstatetest.New()}
-			holding(k.Kernel, netstatetest.Behaviour{Term: netstatetest.Never, Kill: time.Second})
-			plan := planFor(t, k, DefaultPolicy())
-			var last Event
-			seen, signals := 0, 0
-			err := Run(ctx, k, plan, func(e Event) {
-				last = e
-				if seen++; seen == n {
-					cancel()
-					for _, c := range k.Calls() {
-						if c.Op == "term" || c.Op == "kill" {
-							signals++
+	type scene struct {
+		set    func(k *netstatetest.Kernel)
+		policy func(p *Policy)
+	}
+	stubborn := netstatetest.Behaviour{Term: netstatetest.Never, Kill: time.Second}
+	kept := stubborn
+	kept.Keep = syscall.EPERM
+	pair := func(does netstatetest.Behaviour) func(k *netstatetest.Kernel) {
+		return func(k *netstatetest.Kernel) {
+			cookie := k.Add(listenSocket(), k.Start(netstate.Holder{Name: "master", UID: 1000}, does))
+			k.Share(cookie, k.Start(netstate.Holder{Name: "worker", UID: 1000}, does))
+		}
+	}
+	for name, c := range map[string]scene{
+		"polite":    {pair(netstatetest.Behaviour{Term: time.Second}), func(*Policy) {}},
+		"stubborn":  {pair(stubborn), func(*Policy) {}},
+		"kept":      {pair(kept), func(*Policy) {}},
+		"fast":      {pair(stubborn), func(p *Policy) { p.Fast = true }},
+		"fast kept": {pair(kept), func(p *Policy) { p.Fast = true }},
+		"destroy": {func(k *netstatetest.Kernel) {
+			pair(netstatetest.Behaviour{})(k)
+			k.Add(netstate.Socket{State: netstate.TimeWait, Local: gateway.AddrPort(), Remote: netip.MustParseAddrPort("127.0.0.1:50000")})
+		}, func(p *Policy) { p.Destroy = true }},
+		"ended before": {func(k *netstatetest.Kernel) { pair(netstatetest.Behaviour{})(k) }, func(*Policy) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				over := false
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					k := scripted{netstatetest.New()}
+					c.set(k.Kernel)
+					policy := DefaultPolicy()
+					c.policy(&policy)
+					self := me()
+					self.Destroy = true
+					v, err := k.Why(t.Context(), gateway)
+					if err != nil {
+						t.Fatal(err)
+					}
+					plan := NewPlan(v, policy, self)
+					if name == "ended before" {
+						p, err := k.Kernel.Open(plan.Targets()[0].ID)
+						if err != nil {
+							t.Fatal(err)
+						}
+						p.Close()
+						p.Exit()
+					}
+					var events []Event
+					done := 0
+					err = Run(ctx, k, plan, func(e Event) {
+						if events = append(events, e); len(events) == n {
+							cancel()
+							done = acts(k)
+						}
+					})
+					// A bind that has succeeded is the end, and no cancel changes it.
+					if over = len(events) < n || events[n-1].Kind == EventProbe && events[n-1].Probe.Bindable(); over {
+						return
+					}
+					var cancelled *CancelledError
+					if !errors.As(err, &cancelled) || !errors.Is(err, context.Canceled) {
+						t.Fatalf("cancelled at event %d of %v: error %v", n, kindsOf(events), err)
+					}
+					if last := events[len(events)-1]; last.Kind != EventCancelled {
+						t.Errorf("cancelled at event %d: the last is %s", n, last.Kind)
+					}
+					if later := acts(k) - done; later != 0 {
+						t.Errorf("cancelled at event %d of %v: %d acts followed", n, kindsOf(events), later)
+					}
+					sent := 0
+					for _, call := range k.Calls() {
+						if call.Op == "term" || call.Op == "kill" {
+							sent++
 						}
 					}
+					if told := strings.Count(err.Error(), " was sent to "); told != sent {
+						t.Errorf("cancelled at event %d: %d signals were sent, and the error is %q", n, sent, err)
+					}
+					if left := k.Opened(); left != 0 {
+						t.Errorf("cancelled at event %d: %d processes were not let go of", n, left)
+					}
+				})
+				if over {
+					if n < 3 {
+						t.Errorf("only %d events", n-1)
+					}
+					return
 				}
-			})
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("cancelled at event %d: error %v", n, err)
-			}
-			if last.Kind != EventCancelled {
-				t.Errorf("cancelled at event %d: the last event is %s", n, last.Kind)
-			}
-			for _, c := range k.Calls() {
-				if c.Op == "term" || c.Op == "kill" {
-					signals--
-				}
-			}
-			if signals != 0 {
-				t.Errorf("cancelled at event %d: %d signals followed", n, -signals)
-			}
-			if n := k.Opened(); n != 0 {
-				t.Errorf("%d processes were not let go of", n)
 			}
 		})
 	}
+}
+
+// acts counts what changes something.
+func acts(k scripted) int {
+	n := 0
+	for _, c := range k.Calls() {
+		switch c.Op {
+		case "term", "kill", "shutdown", "destroy":
+			n++
+		}
+	}
+	return n
+}
+
+func listenSocket() netstate.Socket {
+	return netstate.Socket{State: netstate.Listen, Family: netstate.INET, Local: gateway.AddrPort(), ReuseAddr: netstate.Yes, ReusePort: netstate.No}
+}
+
+// TestNoListenerGoesDeaf: a listener is shut down only after everybody who
+// shares it was sent SIGKILL, and listens again for one who came to share it.
+func TestNoListenerGoesDeaf(t *testing.T) {
+	for name, c := range map[string]struct {
+		worker netstatetest.Behaviour
+		joins  bool
+		err    error
+		shut   bool
+	}{
+		"all are killed":     {netstatetest.Behaviour{Kill: time.Second}, false, nil, true},
+		"one may not be":     {netstatetest.Behaviour{Refuse: syscall.EPERM}, false, fs.ErrPermission, false},
+		"one joined shortly": {netstatetest.Behaviour{Kill: time.Second}, true, ErrShared, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := scripted{netstatetest.New()}
+				master := k.Start(netstate.Holder{Name: "master", UID: 1000}, netstatetest.Behaviour{Kill: time.Second})
+				cookie := k.Add(listenSocket(), master)
+				k.Share(cookie, k.Start(netstate.Holder{Name: "worker", UID: 1000}, c.worker))
+				policy := DefaultPolicy()
+				policy.Fast = true
+				plan := planFor(t, k, policy)
+				if c.joins {
+					k.Share(cookie, k.Start(netstate.Holder{Name: "late", UID: 1000}, netstatetest.Behaviour{}))
+				}
+				err := Run(t.Context(), k, plan, func(Event) {})
+				if !errors.Is(err, c.err) {
+					t.Errorf("error %v, want %v", err, c.err)
+				}
+				var ops []string
+				for _, call := range k.Calls() {
+					if call.Op == "kill" || call.Op == "shutdown" || call.Op == "listen" {
+						ops = append(ops, call.Op)
+					}
+				}
+				want := []string{"kill", "kill"}
+				if c.shut {
+					want = append(want, "shutdown")
+				}
+				if c.joins {
+					want = append(want, "listen")
+				}
+				if !slices.Equal(ops, want) {
+					t.Errorf("calls %v, want %v", ops, want)
+				}
+			})
+		})
+	}
+}
+
+// TestRespawnBeforeTheFirstProbe: the new holder is there when the old one's
+// end is seen, and is not stopped.
+func TestRespawnBeforeTheFirstProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := scripted{netstatetest.New()}
+		h := netstate.Holder{Name: "node", Cmdline: []string{"node", "server.js"}, UID: 1000, Parents: []netstate.Parent{{PID: 500, Name: "pm2"}}}
+		var next *netstatetest.Process
+		p := k.Start(h, netstatetest.Behaviour{OnExit: func() {
+			next = k.Start(h, netstatetest.Behaviour{})
+			if err := k.Listen(next, gateway); err != nil {
+				t.Error(err)
+			}
+		}})
+		if err := k.Listen(p, gateway); err != nil {
+			t.Fatal(err)
+		}
+		var events []Event
+		err := Run(t.Context(), k, planFor(t, k, DefaultPolicy()), func(e Event) { events = append(events, e) })
+		if !errors.Is(err, ErrRespawned) || !strings.HasSuffix(err.Error(), "after the end of "+name(p.Holder())+" by pm2 500") {
+			t.Errorf("error %v", err)
+		}
+		want := []EventKind{EventSignal, EventExit, EventProbe, EventRespawn}
+		if got := kindsOf(events); !slices.Equal(got, want) {
+			t.Errorf("events %v, want %v", got, want)
+		}
+		select {
+		case <-next.Done():
+			t.Error("the new one was stopped")
+		default:
+		}
+	})
+}
+
+// TestFreedWhileExplained: the port is freed while the reason of the first
+// refusal is still being looked for, and is seen at once.
+func TestFreedWhileExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := slow{scripted{netstatetest.New()}}
+		p := holding(k.Kernel, netstatetest.Behaviour{})
+		time.AfterFunc(10*time.Millisecond, p.Exit)
+		start := time.Now()
+		err := WaitBindable(t.Context(), k, gateway, time.Minute, time.Minute, func(e Event) {
+			if e.Kind == EventBindable && time.Since(start) != 10*time.Millisecond {
+				t.Errorf("seen after %v", time.Since(start))
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slow takes a second to explain, as with thousands of processes.
+type slow struct{ scripted }
+
+func (k slow) Why(ctx context.Context, spec netstate.BindSpec) (netstate.Verdict, error) {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		return netstate.Verdict{}, ctx.Err()
+	}
+	return k.scripted.Why(ctx, spec)
 }
 
 // TestStaleAmongTwo: if one of two targets is another program by now, neither

@@ -44,7 +44,7 @@ type IO struct {
 // the exit status. Cancelling ctx interrupts it, and so does a signal that asks
 // a program to end.
 func Main(ctx context.Context, args []string, std IO) int {
-	a := &app{IO: std}
+	a := &app{IO: std, args: args}
 	// Until the flags are read, the environment decides how errors look.
 	a.look, _ = theme.Choose(theme.Wish{}, a.getenv)
 	root := a.root(args)
@@ -69,6 +69,7 @@ func interruptible(parent context.Context) (context.Context, context.CancelFunc)
 // app is one run of the command line.
 type app struct {
 	IO
+	args []string // as they were given
 	common
 	look theme.Theme
 }

@@ -250,6 +250,7 @@ var flagValues = map[string]string{
 	"bool":     "true or false, or 1 or 0",
 	"int":      "a whole number",
 	"duration": "a time such as 500ms or 3s",
+	"signal":   "TERM, INT, HUP or QUIT",
 }
 
 // plainFlagError says what is wrong with a flag's value without the names of

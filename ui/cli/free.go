@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -123,7 +124,7 @@ func (s *signalFlag) String() string {
 	return strings.TrimPrefix(reclaim.SignalName(syscall.Signal(*s)), "SIG")
 }
 
-func (s *signalFlag) Type() string { return "name" }
+func (s *signalFlag) Type() string { return "signal" }
 
 func (s *signalFlag) Set(text string) error {
 	sig, err := reclaim.ParseSignal(text)
@@ -139,7 +140,7 @@ func (a *app) free(ctx context.Context, sys *netstate.System, plan reclaim.Plan,
 		}
 	}
 	if !plan.Feasible {
-		return infeasible(&plan)
+		return infeasible(&plan, shell(append([]string{"sudo", "berth"}, a.args...)))
 	}
 	if dryRun {
 		return nil
@@ -246,35 +247,31 @@ func (a *app) confirmed(ctx context.Context, sys *netstate.System, plan reclaim.
 // reclaim runs the plan. If it is interrupted, the error says what had been
 // done by then, since that stays done.
 func (a *app) reclaim(ctx context.Context, held *reclaim.Held, on func(reclaim.Event)) error {
-	var done []string
-	t := a.text(a.Err)
-	err := held.Run(ctx, func(ev reclaim.Event) {
-		switch ev.Kind {
-		case reclaim.EventSignal:
-			done = append(done, fmt.Sprintf("%s was sent to %s", ev.Signal, t.Name(ev.Holder)))
-		case reclaim.EventCut:
-			done = append(done, fmt.Sprintf("the connection of %s was destroyed", t.Name(ev.Holder)))
-		case reclaim.EventShutdown:
-			if ev.Err == nil {
-				done = append(done, fmt.Sprintf("listeners shut down: %d", ev.Count))
-			}
-		case reclaim.EventDestroyed:
-			done = append(done, fmt.Sprintf("sockets destroyed: %d", ev.Count))
-		}
-		on(ev)
-	})
-	if !errors.Is(err, context.Canceled) {
+	err := held.Run(ctx, on)
+	var cancelled *reclaim.CancelledError
+	if !errors.As(err, &cancelled) {
 		return err
 	}
-	what := "nothing had been done"
-	if len(done) > 0 {
-		what = "what was done stays done: " + strings.Join(done, ", ")
-	}
-	return &failure{status: exitInterrupted, err: fmt.Errorf("interrupted; %s", what)}
+	return &failure{status: exitInterrupted, err: fmt.Errorf("interrupted; %s", cancelled.What())}
 }
 
-// infeasible is the error of a plan that must not run.
-func infeasible(plan *reclaim.Plan) error {
+// shell writes a command as a person can paste it into a shell.
+func shell(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		plain := func(c rune) bool {
+			return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_./:=@%+,", c)
+		}
+		if out[i] = w; w == "" || strings.ContainsFunc(w, func(c rune) bool { return !plain(c) }) {
+			out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// infeasible is the error of a plan that must not run. asRoot is the command
+// that would free the port if only a right is missing.
+func infeasible(plan *reclaim.Plan, asRoot string) error {
 	f := &failure{status: exitGuard, err: &reclaim.InfeasibleError{Plan: *plan}}
 	switch plan.Verdict.Reason {
 	case netstate.ReasonHeld, netstate.ReasonBound, netstate.ReasonInUse:
@@ -291,6 +288,9 @@ func infeasible(plan *reclaim.Plan) error {
 	hidden := func(b netstate.Blocker) bool { return b.Socket.Owned() && len(b.Holders) == 0 }
 	if slices.ContainsFunc(plan.Steps, needs) || slices.ContainsFunc(plan.Verdict.Blockers, hidden) {
 		f.status = exitDenied
+		if os.Geteuid() > 0 { // Windows has -1 and no sudo.
+			f.hint = asRoot
+		}
 	}
 	return f
 }

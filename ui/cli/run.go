@@ -166,7 +166,8 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 		return err
 	}
 	if !plan.Feasible {
-		return infeasible(&plan)
+		// The server itself is not to run as root.
+		return infeasible(&plan, fmt.Sprintf("sudo berth free %d --host %s", g.spec.Port, g.spec.Host()))
 	}
 	return a.confirmed(ctx, sys, plan, c, a.events(&prefixed{w: a.Err}))
 }

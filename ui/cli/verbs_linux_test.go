@@ -117,7 +117,7 @@ func TestHiddenHolder(t *testing.T) {
 	}
 	scene(t, "LISTEN", "127.0.0.1:"+port, lab.Options{})
 	asNobody(t, "why", port).is(t, 3, "127.0.0.1:"+port, "")
-	asNobody(t, "free", port, "--yes").is(t, 5, "run berth as root", "nothing was done")
+	asNobody(t, "free", port, "--yes").is(t, 5, "run berth as root", "\nberth: hint: sudo berth free "+port+" --yes\n")
 }
 
 // The scenes of "Done when": JSON names what holds the port.
@@ -320,7 +320,7 @@ func names(all []map[string]any) string {
 }
 
 func TestFree(t *testing.T) {
-	port1, port2, port3, port4, port5, port6, port7 := fresh(), fresh(), fresh(), fresh(), fresh(), fresh(), fresh()
+	port1, port2, port3, port4, port5, port6, port7, port8 := fresh(), fresh(), fresh(), fresh(), fresh(), fresh(), fresh(), fresh()
 	lab.NeedNamespace(t)
 	t.Run("nothing to do", func(t *testing.T) {
 		berth(t, "free", port1).is(t, 0, "127.0.0.1:"+port1+" can be bound.", "")
@@ -354,6 +354,25 @@ func TestFree(t *testing.T) {
 		berth(t, "free", port4, "--yes", "--grace", "20ms").is(t, 0, "SIGKILL sent to ", "")
 		if status := p.end(t); status != 128+int(syscall.SIGKILL) {
 			t.Errorf("the holder ended with %d", status)
+		}
+	})
+	t.Run("signal and fast", func(t *testing.T) {
+		for _, flags := range [][]string{{"--signal", "int"}, {"--fast"}} {
+			p := start(t, "hold", "127.0.0.1:"+port8)
+			p.await(t, "holding")
+			want := "SIGINT sent to "
+			if flags[0] == "--fast" {
+				want = "SIGKILL sent to "
+			}
+			berth(t, append([]string{"free", port8, "--yes"}, flags...)...).is(t, 0, want, "")
+			p.end(t)
+		}
+		for args, says := range map[string]string{
+			"--signal KILL":       `--signal cannot be "KILL": it takes TERM, INT, HUP or QUIT`,
+			"--fast --no-kill":    "--fast sends SIGKILL at once, so --no-kill has no meaning with it",
+			"--fast --signal=HUP": "--fast sends SIGKILL at once, so --signal has no meaning with it",
+		} {
+			berth(t, append([]string{"free", port8}, strings.Fields(args)...)...).is(t, 2, "", says)
 		}
 	})
 	t.Run("ourselves", func(t *testing.T) {
