@@ -38,6 +38,9 @@ type Holder struct {
 	// Unit is the systemd unit and Container the container that the process
 	// runs in, read from its control group; empty if none.
 	Unit, Container string
+	// Supervisor will start the process again, or is to be asked first; nil if
+	// none is recognised.
+	Supervisor *Supervisor
 }
 
 // Owners maps sockets to the processes that hold them.

@@ -93,6 +93,7 @@ func processFacts(ctx context.Context, pid int) (Holder, error) {
 			break
 		}
 	}
+	h.Supervisor = supervisorOf(ctx, &h)
 	if err := ctx.Err(); err != nil {
 		return Holder{}, err
 	}

@@ -244,7 +244,9 @@ func (s *System) explain(ctx context.Context, spec BindSpec, probe *Probe, snap 
 	if mayBind {
 		oneOf = t.experiment(ctx, spec, sockets, &snap.Caps)
 	}
-	return explain(spec, probe, snap, sockets, owners, oneOf), nil
+	v := explain(spec, probe, snap, sockets, owners, oneOf)
+	completeSupervisors(&v, readUnits)
+	return v, nil
 }
 
 // TryBind makes one real bind with the spec's exact options and closes the
