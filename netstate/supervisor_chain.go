@@ -15,7 +15,10 @@ func supervisorAbove(h *Holder, r processReader) (s *Supervisor, session bool) {
 		if isSystemd(p.Name) || p.Name == "launchd" || holdsContainer(p.Name) {
 			return nil, false
 		}
-		cmdline := r.cmdline(p.PID)
+		var cmdline []string
+		if isTelling(p.Name) {
+			cmdline = r.cmdline(p.PID)
+		}
 		if s := asSupervisor(p, cmdline, h, r); s != nil {
 			return s, false
 		}
@@ -41,12 +44,40 @@ func startsSessions(name string) bool {
 	return false
 }
 
+var shells = map[string]bool{
+	"sh": true, "ash": true, "bash": true, "dash": true, "ksh": true, "mksh": true, "zsh": true,
+	"fish": true, "csh": true, "tcsh": true, "nu": true, "pwsh": true, "elvish": true,
+}
+
+// IsShell reports whether a process is a command shell, by its name.
+func IsShell(name string) bool { return shells[strings.TrimPrefix(name, "-")] }
+
+// isTelling reports whether the command line of a process with this name can
+// say more than the name. Reading one costs as much as all else of a step, and
+// most ancestors are of no interest.
+func isTelling(name string) bool {
+	switch name {
+	case "supervisord", "runsv", "s6-supervise", "supervise", "supervise-daemo", "supervise-daemon":
+		return true
+	}
+	return IsShell(name) || isInterpreter(name) || watchers[name] || procfileRunners[name] ||
+		strings.HasPrefix(name, "foreman: ") || strings.HasPrefix(name, "tmux") || isPM2(name)
+}
+
+// isInterpreter reports whether the program that counts is an argument. Newer
+// versions of node call their first thread MainThread.
+func isInterpreter(name string) bool {
+	switch name {
+	case "node", "nodejs", "MainThread", "bun", "perl":
+		return true
+	}
+	return strings.HasPrefix(name, "python") || strings.HasPrefix(name, "ruby")
+}
+
 // isInteractiveShell: a shell without a command or a script reads from a
 // person.
 func isInteractiveShell(cmdline []string) bool {
-	switch strings.TrimPrefix(baseName(first(cmdline)), "-") {
-	case "sh", "ash", "bash", "dash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "nu", "pwsh", "elvish":
-	default:
+	if !shells[strings.TrimPrefix(baseName(first(cmdline)), "-")] {
 		return false
 	}
 	for i := 1; i < len(cmdline); i++ {
@@ -140,10 +171,7 @@ func asSupervisor(p Parent, cmdline []string, h *Holder, r processReader) *Super
 // script, if the first word is an interpreter.
 func programOf(cmdline []string) string {
 	name := baseName(first(cmdline))
-	switch {
-	case name == "node", name == "nodejs", name == "bun", name == "perl",
-		strings.HasPrefix(name, "python"), strings.HasPrefix(name, "ruby"):
-	default:
+	if !isInterpreter(name) {
 		return name
 	}
 	for i, word := range cmdline[1:] {

@@ -17,7 +17,7 @@ func supervisorOf(_ context.Context, h *Holder) *Supervisor { return recognise(h
 type procfs struct{}
 
 func (procfs) file(pid int, name string) []byte {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
+	b, err := readProc(pid, name)
 	if err != nil {
 		return nil // ended, or another user's
 	}
