@@ -143,13 +143,43 @@ type Holder struct {
 	Parents   []netstate.Parent `json:"parents"`
 	Unit      *string           `json:"unit"`
 	Container *string           `json:"container"`
+	// Supervisor is null if none was recognised.
+	Supervisor *Supervisor `json:"supervisor"`
+}
+
+// Supervisor is a netstate.Supervisor. Stop and Restart are commands for a
+// POSIX shell. Restarts is null if it depends on what cannot be seen.
+type Supervisor struct {
+	Kind      string  `json:"kind"`
+	Name      *string `json:"name"`
+	PID       *int    `json:"pid"`
+	Stop      *string `json:"stop"`
+	Restart   *string `json:"restart"`
+	Find      *string `json:"find"`
+	Restarts  *bool   `json:"restarts"`
+	OnChange  bool    `json:"on_change"`
+	HoldsPort bool    `json:"holds_port"`
+}
+
+func newSupervisor(s *netstate.Supervisor) *Supervisor {
+	if s == nil {
+		return nil
+	}
+	j := &Supervisor{
+		Kind: string(s.Kind), Name: text(s.Name), Stop: text(s.Stop), Restart: text(s.Restart), Find: text(s.Find),
+		Restarts: tri(s.Restarts), OnChange: s.OnChange, HoldsPort: s.HoldsPort,
+	}
+	if s.PID != 0 {
+		j.PID = &s.PID
+	}
+	return j
 }
 
 func newHolder(h netstate.Holder) Holder {
 	j := Holder{
 		PID: h.ID.PID, Started: stamp(h.Started), Name: text(h.Name), Cmdline: h.Cmdline,
 		User: text(h.User), Cwd: text(h.Cwd), Parents: h.Parents,
-		Unit: text(h.Unit), Container: text(h.Container),
+		Unit: text(h.Unit), Container: text(h.Container), Supervisor: newSupervisor(h.Supervisor),
 	}
 	if h.UID >= 0 {
 		j.UID = &h.UID

@@ -38,6 +38,10 @@ func node() netstate.Holder {
 		User: "alice", UID: 1000, Cwd: "/home/alice/app", FD: 19,
 		Parents: []netstate.Parent{{PID: 4102, Name: "bash"}, {PID: 900, Name: "sshd"}},
 		Unit:    "node.service",
+		Supervisor: &netstate.Supervisor{
+			Kind: netstate.SupervisorSystemd, Name: "node.service", PID: 1, Restarts: netstate.Yes,
+			Stop: "systemctl stop node.service", Restart: "systemctl restart node.service",
+		},
 	}
 }
 
@@ -273,6 +277,7 @@ func TestHostileText(t *testing.T) {
 	h := node()
 	h.Name, h.Cmdline, h.User, h.Cwd, h.Unit, h.Container = evil, []string{evil, evil}, evil, evil, evil, evil
 	h.Parents = []netstate.Parent{{PID: 2, Name: evil}}
+	h.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemd, Name: evil, Stop: evil, Restart: evil, Find: evil}
 	v := held()
 	v.Summary, v.Note = evil, evil
 	v.Blockers[0].Holders = []netstate.Holder{h}
@@ -495,5 +500,29 @@ func TestWriteErrorIsReturned(t *testing.T) {
 	}
 	if err := report.Encode(brokenWriter{}, report.NewVerdict(&v)); err == nil {
 		t.Error("Encode hides the writer's error")
+	}
+}
+
+// TestSupervisorLine: what is not known is never said as if it were, and
+// another process's words reach no terminal as they are.
+func TestSupervisorLine(t *testing.T) {
+	for want, s := range map[string]netstate.Supervisor{
+		"systemd: nginx.service (systemctl stop nginx.service)":         {Kind: netstate.SupervisorSystemd, Name: "nginx.service", Restarts: netstate.Yes, Stop: "systemctl stop nginx.service"},
+		"docker: 3f2a61c09b1e, perhaps (docker stop 3f2a61c09b1e)":      {Kind: netstate.SupervisorDocker, Name: "3f2a61c09b1e", Stop: "docker stop 3f2a61c09b1e"},
+		"foreman: web.1, not by itself (kill 7)":                        {Kind: "foreman", Name: "web.1", Restarts: netstate.No, Stop: "kill 7"},
+		"nodemon, when a file changes (kill 5)":                         {Kind: "nodemon", Restarts: netstate.Yes, OnChange: true, Stop: "kill 5"},
+		"systemd, which holds the port itself (systemctl list-sockets)": {Kind: netstate.SupervisorSystemd, Restarts: netstate.Yes, HoldsPort: true, Find: "systemctl list-sockets"},
+	} {
+		v := held()
+		h := v.Blockers[0].Holders[0]
+		h.Supervisor = &s
+		v.Blockers[0].Holders = []netstate.Holder{h}
+		var buf bytes.Buffer
+		if err := (&report.Text{W: &buf, UID: -1}).Verdict(&v); err != nil {
+			t.Fatal(err)
+		}
+		if line := "    restarts " + want + "\n"; !strings.Contains(buf.String(), line) {
+			t.Errorf("no line %q in\n%s", line, buf.String())
+		}
 	}
 }

@@ -233,6 +233,34 @@ func (t *Text) holder(h netstate.Holder, now time.Time) {
 	if h.Container != "" {
 		t.line("    inside   container %s", t.Clean(strings.TrimPrefix(h.Container, "container ")))
 	}
+	if h.Supervisor != nil {
+		t.line("    restarts %s", t.supervisor(h.Supervisor))
+	}
+}
+
+// supervisor is "systemd: nginx.service (systemctl stop nginx.service)".
+func (t *Text) supervisor(s *netstate.Supervisor) string {
+	words := string(s.Kind)
+	if s.Name != "" {
+		words += ": " + t.Clean(s.Name)
+	}
+	switch {
+	case s.HoldsPort:
+		words += ", which holds the port itself"
+	case s.OnChange:
+		words += ", when a file changes"
+	case s.Restarts == netstate.No:
+		words += ", not by itself"
+	case s.Restarts == netstate.Unknown:
+		words += ", perhaps"
+	}
+	switch {
+	case s.Stop != "":
+		words += " (" + t.Clean(s.Stop) + ")"
+	case s.Find != "":
+		words += " (" + t.Clean(s.Find) + ")"
+	}
+	return words
 }
 
 // countsText is "1 LISTEN, 12 TIME-WAIT", in the order in which states matter.
