@@ -101,10 +101,11 @@ func standIn(h *Holder, r processReader) *Supervisor {
 		// The unit depends on the port, which is not known here: see
 		// System.Explain.
 		s := &Supervisor{Kind: SupervisorSystemd, PID: h.ID.PID, Restarts: Yes, HoldsPort: true, Find: "systemctl list-sockets"}
-		if h.ID.PID != 1 {
+		// The first process of a container has another number out here.
+		if h.ID.PID != 1 && h.Container == "" {
 			s.Kind, s.Find = SupervisorSystemdUser, systemctl(userManager(h.UID, h.User, r.asker()), "list-sockets")
 		}
-		return s
+		return fromOutside(s, h, r)
 	case h.Name == "docker-proxy" || program == "docker-proxy":
 		return dockerProxy(h.Cmdline)
 	case h.Name == "rootlessport" || program == "rootlessport":

@@ -109,6 +109,8 @@ func TestRecognise(t *testing.T) {
 			&Supervisor{Kind: SupervisorSystemd, PID: 1, Restarts: Yes, HoldsPort: true, Find: "systemctl list-sockets"}},
 		"a user's manager": {chain{h: held(1200, "systemd", "/usr/lib/systemd/systemd", "--user"), above: []step{systemd}, cgroup: "0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", me: alice},
 			&Supervisor{Kind: SupervisorSystemdUser, PID: 1200, Restarts: Yes, HoldsPort: true, Find: "systemctl --user list-sockets"}},
+		"a container's systemd": {chain{h: Holder{ID: ProcessID{PID: 800}, Name: "systemd", User: "root"}, above: []step{{700, "lxc-start", "lxc-start|web", "/"}}, cgroup: "0::/lxc.payload.web/init.scope\n", me: root},
+			&Supervisor{Kind: SupervisorSystemd, PID: 800, Restarts: Yes, HoldsPort: true, Find: "lxc-attach -n web -- systemctl list-sockets"}},
 
 		// Nobody.
 		"a login session":             {chain{h: gateway, above: []step{{4102, "bash", "-bash", "/"}, {900, "sshd", "sshd: alice@pts/0", "/"}, systemd}, cgroup: "0::/user.slice/user-1000.slice/session-3.scope\n", me: alice}, nil},

@@ -206,3 +206,18 @@ func TestHolderAndTimeWait(t *testing.T) {
 		t.Error("the plan counts as feasible")
 	}
 }
+
+// A listener that a supervisor lends out stays as it is: shut down, it would be
+// deaf for the supervisor too.
+func TestActivatedListenerIsNotShutDown(t *testing.T) {
+	for _, holds := range []bool{false, true} {
+		h := process(4211, "node")
+		h.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemd, Name: "node.socket", HoldsPort: holds}
+		v := refused(netstate.ReasonHeld, listening(h))
+		v.Caps.AllHolders = true
+		shuts := slices.ContainsFunc(NewPlan(v, DefaultPolicy(), me()).Steps, func(s Step) bool { return s.Kind == StepShutdown })
+		if shuts == holds {
+			t.Errorf("lent out %v: shut down %v", holds, shuts)
+		}
+	}
+}

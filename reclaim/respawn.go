@@ -82,6 +82,9 @@ func (e *RespawnError) Hint() string {
 	if e.By == "" {
 		return "find what starts it and stop that first"
 	}
+	if s := e.New.Supervisor; s != nil && s.Stop != "" {
+		return "stop it for good: " + s.Stop
+	}
 	if strings.HasSuffix(e.New.Unit, ".service") {
 		return "stop it for good: systemctl stop " + e.New.Unit
 	}

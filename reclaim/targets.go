@@ -152,6 +152,8 @@ func (p *Plan) addShutdown() {
 	var listeners []netstate.Socket
 	for i := range p.Verdict.Blockers {
 		switch b := &p.Verdict.Blockers[i]; {
+		case slices.ContainsFunc(b.Holders, activated):
+			return // its supervisor has the listener too, and goes on with it
 		case b.Socket.State == netstate.Listen:
 			listeners = append(listeners, b.Socket)
 		case b.Socket.Owned():
@@ -198,6 +200,10 @@ func (p *Plan) addLosses(targets []netstate.Holder, self Self) {
 		}
 	}
 }
+
+// activated reports whether a supervisor owns the listener and lends it to the
+// process, which must then not shut it down (sd_listen_fds(3)).
+func activated(h netstate.Holder) bool { return h.Supervisor != nil && h.Supervisor.HoldsPort }
 
 func cutOff(clients int) string {
 	return fmt.Sprintf("%s on this port will be cut off", count(clients, "connection", "connections"))
