@@ -308,7 +308,7 @@ func TestNoListenerGoesDeaf(t *testing.T) {
 // end is seen, and is not stopped.
 func TestRespawnBeforeTheFirstProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := scripted{netstatetest.New()}
+		k := after{scripted{netstatetest.New()}, make(chan struct{})}
 		h := netstate.Holder{Name: "node", Cmdline: []string{"node", "server.js"}, UID: 1000, Parents: []netstate.Parent{{PID: 500, Name: "pm2"}}}
 		var next *netstatetest.Process
 		p := k.Start(h, netstatetest.Behaviour{OnExit: func() {
@@ -316,6 +316,7 @@ func TestRespawnBeforeTheFirstProbe(t *testing.T) {
 			if err := k.Listen(next, gateway); err != nil {
 				t.Error(err)
 			}
+			close(k.first)
 		}})
 		if err := k.Listen(p, gateway); err != nil {
 			t.Fatal(err)
@@ -335,6 +336,17 @@ func TestRespawnBeforeTheFirstProbe(t *testing.T) {
 		default:
 		}
 	})
+}
+
+// after is a kernel that lets nothing be bound before something has happened.
+type after struct {
+	scripted
+	first chan struct{}
+}
+
+func (k after) TryBind(spec netstate.BindSpec) netstate.Probe {
+	<-k.first
+	return k.scripted.TryBind(spec)
 }
 
 // TestFreedWhileExplained: the port is freed while the reason of the first

@@ -98,7 +98,10 @@ func TestDestroyAllWithoutTheRight(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("needs an ordinary user")
 	}
-	ended, err := dial(t).DestroyAll([]Record{{Family: unix.AF_INET, State: 6, LocalPort: 80}})
+	lab.NeedNamespace(t)
+	port := timeWaits(t, 3)
+	c := dial(t)
+	ended, err := c.DestroyAll(find(t, c, Query{States: timeWaitState, Port: port}))
 	if ended != 0 || !errors.Is(err, unix.EPERM) {
 		t.Errorf("%d ended: %v, want %v", ended, err, unix.EPERM)
 	}
