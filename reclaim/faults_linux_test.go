@@ -152,10 +152,10 @@ func TestFastPathWithoutTheRight(t *testing.T) {
 // not the listener, so nothing is shut down and the exit is waited for.
 func TestTakenDescriptorIsAnother(t *testing.T) {
 	privileged(t)
-	_, spec := holder(t, "")
+	p, spec := holder(t, "two")
 	k := machine(t)
 	v := why(t, k, spec)
-	v.Blockers[0].Holders[0].FD = 0 // its standard input
+	v.Blockers[0].Holders[0].FD = why(t, k, p.spec(t)).Blockers[0].Holders[0].FD
 	policy := reclaim.DefaultPolicy()
 	policy.Fast = true
 	l := freed(t, k, reclaim.NewPlan(v, policy, reclaim.CurrentSelf(t.Context())))

@@ -61,6 +61,7 @@ func die(err error) {
 //	reuseport   listen with SO_REUSEPORT
 //	closing     close every connection at once
 //	fork        on SIGUSR1 start a child that shares the listener, and say its pid
+//	two         have a second listener, and say where
 //	session     start that child at once, in a session of its own
 //	become=PATH on SIGUSR1 become another program that has the listener still
 func hold(words []string) {
@@ -108,6 +109,12 @@ func hold(words []string) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGUSR1)
 	fmt.Println(ln.Addr())
+	if has("two") {
+		second, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		die(err)
+		defer second.Close()
+		fmt.Println(second.Addr())
+	}
 	if has("session") {
 		child()
 	}
