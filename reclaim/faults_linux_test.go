@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +128,27 @@ func TestFastPath(t *testing.T) {
 			t.Errorf("%q: %v", words, l.events[1].Err)
 		}
 		p.end()
+	}
+}
+
+// TestUrgentEnds: the priority ends with what was urgent.
+func TestUrgentEnds(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	policy := func() uint32 {
+		attr, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attr.Policy
+	}
+	before, inside := policy(), uint32(0)
+	machine(t).Urgent(func() { inside = policy() })
+	if after := policy(); after != before {
+		t.Errorf("the scheduling policy is %d and was %d", after, before)
+	}
+	if inside != unix.SCHED_FIFO {
+		t.Skipf("needs CAP_SYS_NICE: the policy inside is %d", inside)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -192,8 +191,6 @@ func closeAll(ls []taken) {
 		l.Close()
 	}
 }
-
-func selfPID() int { return os.Getpid() }
 
 // waitGone waits for the targets of the steps and returns those that are left
 // when the bound is over.

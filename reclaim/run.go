@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -314,5 +315,5 @@ func (r *run) settle(ctx context.Context) error {
 // isOurs: a killed process is listed until it has ended, and this one because
 // it has taken the socket.
 func (r *run) isOurs(h netstate.Holder) bool {
-	return h.ID.PID == selfPID() || slices.ContainsFunc(r.plan.Targets(), func(t netstate.Holder) bool { return t.ID == h.ID })
+	return h.ID.PID == os.Getpid() || slices.ContainsFunc(r.plan.Targets(), func(t netstate.Holder) bool { return t.ID == h.ID })
 }

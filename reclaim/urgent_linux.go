@@ -12,18 +12,14 @@ import (
 // there for milliseconds before do goes on.
 func (*System) Urgent(do func()) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	before, err := unix.SchedGetAttr(0, 0)
-	if err != nil {
-		do()
-		return
+	if err == nil {
+		const lowest = 1
+		err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: lowest}, 0)
 	}
-	const lowest = 1
-	urgent := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: lowest, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
-	if err := unix.SchedSetAttr(0, &urgent, 0); err != nil {
-		do()
-		return
-	}
-	defer unix.SchedSetAttr(0, before, 0)
 	do()
+	if err == nil && unix.SchedSetAttr(0, before, 0) != nil {
+		return // nothing else is to run on this thread, which ends with its goroutine
+	}
+	runtime.UnlockOSThread()
 }
