@@ -109,13 +109,15 @@ func (w *Wheel) tick() time.Duration { return time.Second / time.Duration(w.HZ) 
 // go at at.
 func (w *Wheel) clears(at time.Time, left, length time.Duration) Clears {
 	slot := w.slot(length)
-	from := at.Add(left)
-	if !w.Exact() {
-		return Clears{From: from, Until: from.Add(time.Duration(slot) * w.tick())}
-	}
 	began := w.began
 	if began.IsZero() || began.After(at) {
 		began = at
+	}
+	if !w.Exact() {
+		// What was left was worked out after began, and a timer fires a tick
+		// after it is due at the earliest, which makes up for the part of a tick
+		// that the kernel does not count.
+		return Clears{From: began.Add(left), Until: at.Add(left + time.Duration(slot)*w.tick())}
 	}
 	// If the counter stepped while the table was read, and only over the edge
 	// of a slot, that leaves two answers.
