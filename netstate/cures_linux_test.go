@@ -250,7 +250,10 @@ func (s *stage) stop(t *testing.T, v *netstate.Verdict) {
 	}
 }
 
-// destroy destroys what is left on the port and refuses the bind.
+// destroy destroys what is left on the port and refuses the bind, as long as
+// there is any: a connection whose process has just ended goes on through its
+// states by itself, and each time it becomes a minisocket, that one has a
+// cookie of its own.
 func (c *cureTest) destroy(t *testing.T, spec netstate.BindSpec) {
 	t.Helper()
 	conn, err := sockdiag.Dial()
@@ -258,9 +261,15 @@ func (c *cureTest) destroy(t *testing.T, spec netstate.BindSpec) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	v := c.why(t, spec)
-	for i := range v.Blockers {
-		if s := &v.Blockers[i].Socket; s.Lingering() {
+	for left := true; left; {
+		left = false
+		v := c.why(t, spec)
+		for i := range v.Blockers {
+			s := &v.Blockers[i].Socket
+			if !s.Lingering() {
+				continue
+			}
+			left = true
 			r := s.Record()
 			if err := conn.Destroy(&r); err != nil && !errors.Is(err, unix.ENOENT) {
 				t.Fatal(err)
