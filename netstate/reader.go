@@ -14,8 +14,9 @@ import (
 // reader_netstat_*.go, reader_bsd.go. A backend is used by one goroutine at
 // a time; System serialises.
 type backend interface {
-	// read appends every socket of the backend's scope to dst, in any order.
-	read(ctx context.Context, dst []Socket) ([]Socket, error)
+	// read appends every wanted socket of the backend's scope to dst, in any
+	// order. It may append others too.
+	read(ctx context.Context, want wanted, dst []Socket) ([]Socket, error)
 	// owners finds every process that holds one of the sockets.
 	owners(ctx context.Context, sockets []Socket) (*Owners, error)
 	// flags fills in ReuseAddr, ReusePort and V6Only, in place, of the sockets
@@ -25,6 +26,17 @@ type backend interface {
 	caps() Caps
 	close() error
 }
+
+// wanted says which sockets a reading is for.
+type wanted int
+
+const (
+	wantAll wanted = iota
+	// wantBinders leaves out the requests (SYN-RECV), which are no sockets yet
+	// and which no bind sees. Where there are no connections, that saves
+	// looking for them.
+	wantBinders
+)
 
 // OpError says which reading failed. It unwraps to the system's error, so
 // that errors.Is(err, fs.ErrPermission) works.
@@ -166,6 +178,10 @@ func (s *System) Read(ctx context.Context) (*Snapshot, error) { return s.ReadIn(
 // fs.ErrPermission if this process may not enter its network namespace, and
 // fs.ErrNotExist if that is gone.
 func (s *System) ReadIn(ctx context.Context, scope Scope) (*Snapshot, error) {
+	return s.read(ctx, scope, wantAll)
+}
+
+func (s *System) read(ctx context.Context, scope Scope, want wanted) (*Snapshot, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -174,7 +190,7 @@ func (s *System) ReadIn(ctx context.Context, scope Scope) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := t.read(ctx, make([]Socket, 0, t.last+t.last/8+64))
+	sockets, err := t.read(ctx, want, make([]Socket, 0, t.last+t.last/8+64))
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +222,7 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 // address for some microseconds, so nobody may be about to start a server there.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
-	snap, err := s.ReadIn(ctx, spec.Scope)
+	snap, err := s.read(ctx, spec.Scope, wantBinders)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -118,7 +118,9 @@ type Verdict struct {
 	Clears Clears
 	Cures  []Cure
 	Matrix []Cell
-	// Counts of the port's sockets by state, whatever the address.
+	// Counts of the port's sockets by state, whatever the address. Requests
+	// (SYN-RECV) are no sockets yet, and a verdict that was made for a bind does
+	// not count them.
 	Counts map[State]int
 	// Caps says what the evidence could show at all.
 	Caps Caps
