@@ -81,7 +81,7 @@ func (t *table) experiment(ctx context.Context, spec BindSpec, sockets []Socket,
 	}
 	try := func(b BindSpec) ErrClass { return TryBind(b).Class() }
 	return experiments(spec, sockets, caps.Bound, try, func() bool {
-		now, err := t.read(ctx, wantBinders, nil)
+		now, err := t.read(ctx, spec.Port, nil)
 		if err != nil {
 			return false
 		}

@@ -14,9 +14,11 @@ import (
 // reader_netstat_*.go, reader_bsd.go. A backend is used by one goroutine at
 // a time; System serialises.
 type backend interface {
-	// read appends every wanted socket of the backend's scope to dst, in any
-	// order. It may append others too.
-	read(ctx context.Context, want wanted, dst []Socket) ([]Socket, error)
+	// read appends the sockets of the backend's scope to dst, in any order: all
+	// of them if port is 0, and otherwise at least those that a bind to the port
+	// can meet, and all that listen. Requests (SYN-RECV) are no sockets yet, and
+	// no bind meets them.
+	read(ctx context.Context, port uint16, dst []Socket) ([]Socket, error)
 	// owners finds every process that holds one of the sockets.
 	owners(ctx context.Context, sockets []Socket) (*Owners, error)
 	// flags fills in ReuseAddr, ReusePort and V6Only, in place, of the sockets
@@ -26,17 +28,6 @@ type backend interface {
 	caps() Caps
 	close() error
 }
-
-// wanted says which sockets a reading is for.
-type wanted int
-
-const (
-	wantAll wanted = iota
-	// wantBinders leaves out the requests (SYN-RECV), which are no sockets yet
-	// and which no bind sees. Where there are no connections, that saves
-	// looking for them.
-	wantBinders
-)
 
 // OpError says which reading failed. It unwraps to the system's error, so
 // that errors.Is(err, fs.ErrPermission) works.
@@ -178,10 +169,10 @@ func (s *System) Read(ctx context.Context) (*Snapshot, error) { return s.ReadIn(
 // fs.ErrPermission if this process may not enter its network namespace, and
 // fs.ErrNotExist if that is gone.
 func (s *System) ReadIn(ctx context.Context, scope Scope) (*Snapshot, error) {
-	return s.read(ctx, scope, wantAll)
+	return s.read(ctx, scope, 0)
 }
 
-func (s *System) read(ctx context.Context, scope Scope, want wanted) (*Snapshot, error) {
+func (s *System) read(ctx context.Context, scope Scope, port uint16) (*Snapshot, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -190,7 +181,7 @@ func (s *System) read(ctx context.Context, scope Scope, want wanted) (*Snapshot,
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := t.read(ctx, want, make([]Socket, 0, t.last+t.last/8+64))
+	sockets, err := t.read(ctx, port, make([]Socket, 0, t.last+t.last/8+64))
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +213,7 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 // address for some microseconds, so nobody may be about to start a server there.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
-	snap, err := s.read(ctx, spec.Scope, wantBinders)
+	snap, err := s.read(ctx, spec.Scope, spec.Port)
 	if err != nil {
 		return Verdict{}, err
 	}

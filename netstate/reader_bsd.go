@@ -48,7 +48,7 @@ func udpCaps() Caps {
 	return c
 }
 
-func (b *bsdBackend) read(ctx context.Context, _ wanted, dst []Socket) ([]Socket, error) {
+func (b *bsdBackend) read(ctx context.Context, _ uint16, dst []Socket) ([]Socket, error) {
 	cmd := exec.CommandContext(ctx, b.argv[0], b.argv[1:]...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
 	out, err := cmd.Output()

@@ -16,7 +16,7 @@ type gopsutilBackend struct {
 	capabilities Caps
 }
 
-func (g gopsutilBackend) read(ctx context.Context, _ wanted, dst []Socket) ([]Socket, error) {
+func (g gopsutilBackend) read(ctx context.Context, _ uint16, dst []Socket) ([]Socket, error) {
 	conns, err := net.ConnectionsWithContext(ctx, g.protocol.String())
 	if err != nil {
 		return nil, &OpError{Op: "read the socket table", Err: err}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,35 +90,49 @@ func (d *diagBackend) close() error {
 	return d.conn.Close()
 }
 
-// read looks at the listeners first where no requests are wanted: they are in a
-// hash of their own, and if there is nothing else, that is all. To look through
-// the two large hashes, which are empty then, costs milliseconds.
-func (d *diagBackend) read(ctx context.Context, want wanted, dst []Socket) ([]Socket, error) {
+// read leaves out what the kernel's counters say is not there: to look through
+// its hashes of bound sockets and of connections costs milliseconds, also if
+// they are empty. Those of listeners are small.
+func (d *diagBackend) read(ctx context.Context, port uint16, dst []Socket) ([]Socket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	d.began = time.Now()
-	if want == wantBinders && d.query.Protocol == sockdiag.TCP {
-		listeners := d.query
-		listeners.States = sockdiag.StateListen
-		all, err := d.dump(listeners, want, dst)
-		if err != nil || d.counts.only(len(all)-len(dst)) {
-			return all, err
-		}
+	query := d.query
+	if query.Protocol == sockdiag.UDP {
+		return d.dump(query, dst)
 	}
-	return d.dump(d.query, want, dst)
+	if d.counts.noneBound() {
+		query.States &^= sockdiag.StateBound
+	}
+	if port == 0 {
+		return d.dump(query, dst)
+	}
+	listeners := query
+	listeners.States = sockdiag.StateListen
+	all, err := d.dump(listeners, dst)
+	if err != nil || d.counts.only(len(all)-len(dst)) {
+		return all, err
+	}
+	query.States &^= sockdiag.StateListen
+	query.Port = port
+	before := len(all)
+	all, err = d.dump(query, all)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(all[before:], func(s Socket) bool { return !occupies(&s) })
+	return all[:before+len(others)], nil
 }
 
-func (d *diagBackend) dump(q sockdiag.Query, want wanted, dst []Socket) ([]Socket, error) {
+func (d *diagBackend) dump(q sockdiag.Query, dst []Socket) ([]Socket, error) {
 	udp := q.Protocol == sockdiag.UDP
 	err := d.conn.Dump(q, func(r *sockdiag.Record) bool {
 		s := fromRecord(r)
 		if udp && s.State == Bound {
 			s.State = Unconn
 		}
-		if want == wantAll || occupies(&s) {
-			dst = append(dst, s)
-		}
+		dst = append(dst, s)
 		return true
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // states mean and what is missing.
 type netstatBackend struct{ protocol Protocol }
 
-func (n netstatBackend) read(ctx context.Context, _ wanted, dst []Socket) ([]Socket, error) {
+func (n netstatBackend) read(ctx context.Context, _ uint16, dst []Socket) ([]Socket, error) {
 	tables := []struct {
 		family Family
 		read   func(netstat.AcceptFn) ([]netstat.SockTabEntry, error)

@@ -40,32 +40,50 @@ func (s *sockstat) close() {
 	}
 }
 
-// only reports whether the namespace certainly has no other TCP sockets than
-// those n, which are hashed by the kernel: that many are counted, none waits in
-// TIME-WAIT, and the whole machine has no more than them, so that none is bound
-// and not hashed either. A request (SYN-RECV) is not counted. False means
-// nothing.
+// tcpCounts is how many TCP sockets there are. A request (SYN-RECV) is not
+// counted.
+type tcpCounts struct {
+	hashed    int // of this network namespace: they listen, or have a peer
+	timed     int // minisockets of this namespace: TIME-WAIT
+	allocated int // of the whole machine, without minisockets
+}
+
+// noneBound reports whether the namespace certainly has no socket that is bound
+// and neither listens nor has a peer: every socket of the machine is one of the
+// others. False means nothing.
+func (s *sockstat) noneBound() bool {
+	c, ok := s.read()
+	return ok && c.allocated == c.hashed
+}
+
+// only reports whether the namespace certainly has no other sockets than n that
+// listen or have a peer. False means nothing.
 func (s *sockstat) only(n int) bool {
-	if s == nil || len(s.files) == 0 {
-		return false
+	c, ok := s.read()
+	return ok && c.hashed == n && c.timed == 0 && c.allocated == n
+}
+
+// read returns the counts of one moment, or false if they cannot be read.
+func (s *sockstat) read() (c tcpCounts, ok bool) {
+	if s == nil {
+		return c, false
 	}
-	hashed := 0
 	var buf [1024]byte
 	for i, fd := range s.files {
-		size, err := unix.Pread(fd, buf[:], 0)
+		n, err := unix.Pread(fd, buf[:], 0)
 		if err != nil {
-			return false
+			return c, false
 		}
-		line, ok := sockstatLine(buf[:size], [2]string{"TCP:", "TCP6:"}[i])
+		line, ok := sockstatLine(buf[:n], [2]string{"TCP:", "TCP6:"}[i])
 		if !ok {
-			return false
+			return c, false
 		}
-		hashed += line["inuse"]
-		if i == 0 && (line["tw"] != 0 || line["alloc"] != n) {
-			return false
+		c.hashed += line["inuse"]
+		if i == 0 {
+			c.timed, c.allocated = line["tw"], line["alloc"]
 		}
 	}
-	return hashed == n
+	return c, len(s.files) > 0
 }
 
 // sockstatLine reads the line of a protocol: "TCP: inuse 2 orphan 0 tw 0 …".

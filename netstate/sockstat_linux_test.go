@@ -2,6 +2,7 @@ package netstate
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -43,40 +44,58 @@ func TestOnlyListeners(t *testing.T) {
 		}
 		return s
 	}
-	yes := 0
+	only, none := 0, 0
+	ports := []uint16{1}
 	check := func(what string) {
 		t.Helper()
-		listeners, others := 0, 0
-		all, err := d.read(t.Context(), wantAll, nil)
+		listeners, bound, others := 0, 0, 0
+		all, err := d.dump(d.query, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range all {
-			if all[i].State == Listen {
+			switch s := &all[i]; {
+			case s.State == Listen:
 				listeners++
-			} else if occupies(&all[i]) {
+			case s.State == Bound:
+				bound++
+				others++
+			case occupies(s):
 				others++
 			}
+		}
+		if d.counts.noneBound() {
+			if bound > 0 {
+				t.Errorf("%s: none is bound, and %d are", what, bound)
+			}
+			none++
 		}
 		for n := range listeners + others + 2 {
 			if d.counts.only(n) {
 				if n != listeners || others > 0 {
 					t.Errorf("%s: only %d listeners, with %d of them and %d other sockets", what, n, listeners, others)
 				}
-				yes++
+				only++
 			}
 		}
-		few, err := d.read(t.Context(), wantBinders, nil)
-		if err != nil {
-			t.Fatal(err)
+		if got, err := d.read(t.Context(), 0, nil); err != nil || len(got) != len(all) {
+			t.Errorf("%s: %d sockets were read, and there are %d (%v)", what, len(got), len(all), err)
 		}
-		if len(few) != listeners+others {
-			t.Errorf("%s: %d sockets were read, and there are %d", what, len(few), listeners+others)
+		for _, port := range ports {
+			got, err := d.read(t.Context(), port, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			met := func(s Socket) bool { return s.State == Listen || s.Local.Port() == port && occupies(&s) }
+			if got, want := cookies(got, met), cookies(all, met); !slices.Equal(got, want) {
+				t.Errorf("%s: of port %d the sockets %v were read, and there are %v", what, port, got, want)
+			}
 		}
 	}
 	check("nothing")
 	addr := netip.MustParseAddrPort("127.0.0.1:0")
 	l := must(lab.Listen(addr, lab.Options{}))
+	ports = append(ports, l.Addr().Port())
 	check("a listener")
 	six := must(lab.Listen(netip.MustParseAddrPort("[::1]:0"), lab.Options{}))
 	check("two families")
@@ -93,6 +112,7 @@ func TestOnlyListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ports = append(ports, c.Client.Addr().Port())
 	check("a connection")
 	if err := c.Server.TimeWait(); err != nil {
 		t.Fatal(err)
@@ -101,5 +121,17 @@ func TestOnlyListeners(t *testing.T) {
 	six.Close()
 	l.Close()
 	check("TIME-WAIT alone")
-	t.Logf("the counters were enough %d times", yes)
+	t.Logf("there were only listeners %d times, and none bound %d times", only, none)
+}
+
+// cookies are those of the sockets that are wanted, in order.
+func cookies(sockets []Socket, wanted func(Socket) bool) []uint64 {
+	var all []uint64
+	for _, s := range sockets {
+		if wanted(s) {
+			all = append(all, s.Cookie)
+		}
+	}
+	slices.Sort(all)
+	return all
 }

@@ -6,14 +6,16 @@ import (
 	"fmt"
 )
 
-// AllStates asks for every state, including sockets that are bound and
-// neither listen nor connect (bit 13, TCPF_BOUND_INACTIVE). Kernels before
-// 6.8 ignore that bit.
+// AllStates asks for every state.
 const AllStates = 1<<14 - 2
 
 // StateListen is the bit that asks for LISTEN sockets. They live in a hash of
 // their own, so that this dump does not depend on the number of connections.
 const StateListen = 1 << 10
+
+// StateBound is the bit that asks for sockets that are bound and neither listen
+// nor connect (TCPF_BOUND_INACTIVE). Kernels before 6.8 ignore it.
+const StateBound = 1 << 13
 
 // Protocol is a transport protocol by its number in an IP header.
 type Protocol uint8

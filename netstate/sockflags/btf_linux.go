@@ -11,9 +11,11 @@ import (
 // values of them costs more than all that is asked of this package.
 type typeInfo struct {
 	types, names []byte
-	// marks are the offsets of every markEvery-th type, from which a type is
-	// found by its number.
+	// marks are the offsets of every markEvery-th of the types before the
+	// number next, which begins at at: from them a type is found by its number.
 	marks []uint32
+	next  typeID
+	at    int
 }
 
 // typeID is the number of a type. 0 is void, and the first one has number 1.
@@ -75,7 +77,7 @@ func newTypeInfo(b []byte) (*typeInfo, error) {
 		}
 		return b[from : from+size]
 	}
-	t := &typeInfo{types: section(8), names: section(16)}
+	t := &typeInfo{types: section(8), names: section(16), next: 1}
 	if t.types == nil || t.names == nil {
 		return nil, fmt.Errorf("%w: a section ends after the file", errBTF)
 	}
@@ -89,33 +91,45 @@ type wanted struct {
 	id   *typeID
 }
 
-// find fills in the number of each wanted type, and the marks. It is all that
-// takes time here, so it looks at no name but those of the right kinds.
+// find fills in the number of each wanted type. It is all that takes time here,
+// so it looks at no name but those of the right kinds, and no further than it
+// has to.
 func (t *typeInfo) find(all []wanted) error {
-	for id, at := typeID(1), 0; at < len(t.types); id++ {
-		if id%markEvery == 1 {
-			t.marks = append(t.marks, uint32(at))
+	for left := len(all); left > 0; {
+		id, at := t.next, t.at
+		kind, err := t.step()
+		if err != nil {
+			return err
 		}
-		kind, size := t.extent(at)
-		if size == 0 {
-			return fmt.Errorf("%w: type %d is cut off or of an unknown kind", errBTF, id)
+		if kind != kindStruct && kind != kindFunc {
+			continue
 		}
-		if kind == kindStruct || kind == kindFunc {
-			name := binary.NativeEndian.Uint32(t.types[at:])
-			for i := range all {
-				if w := &all[i]; kind == w.kind && t.named(name, w.name) {
-					*w.id = id
-				}
+		name := binary.NativeEndian.Uint32(t.types[at:])
+		for i := range all {
+			if w := &all[i]; kind == w.kind && *w.id == 0 && t.named(name, w.name) {
+				*w.id = id
+				left--
 			}
-		}
-		at += size
-	}
-	for _, w := range all {
-		if *w.id == 0 {
-			return fmt.Errorf("the kernel's type information has no %s", w.name)
 		}
 	}
 	return nil
+}
+
+// step passes over the next type and returns its kind.
+func (t *typeInfo) step() (kind uint8, err error) {
+	kind, size := t.extent(t.at)
+	if size == 0 {
+		if t.at == len(t.types) {
+			return 0, errors.New("the kernel's type information has no iterator over TCP sockets, or not all of the types that it works with")
+		}
+		return 0, fmt.Errorf("%w: type %d is cut off or of an unknown kind", errBTF, t.next)
+	}
+	if t.next%markEvery == 1 {
+		t.marks = append(t.marks, uint32(t.at))
+	}
+	t.next++
+	t.at += size
+	return kind, nil
 }
 
 // extent returns the kind of the type at an offset and how many bytes it takes,
@@ -141,23 +155,24 @@ type composite struct {
 	members []byte
 }
 
-// composite finds a struct or union by its number, after find. It is nil for
-// any other type.
+// composite finds a struct or union by its number. It is nil for any other
+// type.
 func (t *typeInfo) composite(id typeID) (*composite, error) {
-	mark := int(id-1) / markEvery
-	if id == 0 || mark >= len(t.marks) {
-		return nil, fmt.Errorf("%w: no type %d", errBTF, id)
+	if id == 0 {
+		return nil, nil // void
 	}
-	at := int(t.marks[mark])
+	for t.next <= id {
+		if _, err := t.step(); err != nil {
+			return nil, err
+		}
+	}
+	at := int(t.marks[int(id-1)/markEvery])
 	for range int(id-1) % markEvery {
 		_, size := t.extent(at)
 		at += size
 	}
 	kind, size := t.extent(at)
-	switch {
-	case size == 0:
-		return nil, fmt.Errorf("%w: no type %d", errBTF, id)
-	case kind != kindStruct && kind != kindUnion:
+	if kind != kindStruct && kind != kindUnion {
 		return nil, nil
 	}
 	info := binary.NativeEndian.Uint32(t.types[at+4:])
