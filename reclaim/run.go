@@ -199,28 +199,46 @@ func (r *run) cut(ctx context.Context, from, to int) error {
 	return nil
 }
 
+// destroyRounds bounds how often what lingers is read and destroyed. A
+// connection that was still closing when it was read can be another socket
+// twice before it is destroyed (FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT), and one
+// that a process was only just closing was not yet there to be read. What still
+// appears after that is made faster than it can be destroyed.
+const destroyRounds = 4
+
 // destroy ends what only the kernel holds now. The sockets are read again,
-// since those of a holder that has just ended are the ones that count.
+// since those of a holder that has just ended are the ones that count, and then
+// once more as long as a bind is refused by others than those destroyed.
 func (r *run) destroy(ctx context.Context) error {
-	v, err := r.k.Why(ctx, r.plan.Spec)
-	if err != nil {
-		return err
-	}
-	var sockets []netstate.Socket
-	for i := range v.Blockers {
-		if s := &v.Blockers[i].Socket; s.Lingering() {
-			sockets = append(sockets, *s)
+	for range destroyRounds {
+		v, err := r.k.Why(ctx, r.plan.Spec)
+		if err != nil {
+			return err
 		}
-	}
-	if len(sockets) == 0 {
-		return nil
-	}
-	n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)
-	r.emit(Event{Kind: EventDestroyed, Step: r.step, Count: n})
-	if err != nil {
-		err = fmt.Errorf("destroyed %d of %d sockets: %w", n, len(sockets), err)
-		r.emit(Event{Kind: EventError, Step: r.step, Err: err})
-		return err
+		var sockets []netstate.Socket
+		for i := range v.Blockers {
+			if s := &v.Blockers[i].Socket; s.Lingering() {
+				sockets = append(sockets, *s)
+			}
+		}
+		if len(sockets) == 0 {
+			return nil
+		}
+		n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)
+		r.emit(Event{Kind: EventDestroyed, Step: r.step, Count: n})
+		if err != nil {
+			err = fmt.Errorf("destroyed %d of %d sockets: %w", n, len(sockets), err)
+			r.emit(Event{Kind: EventError, Step: r.step, Err: err})
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		probe := r.k.TryBind(r.plan.Spec)
+		if probe.Class() != netstate.ClassInUse {
+			r.first = &probe
+			return nil
+		}
 	}
 	return nil
 }
