@@ -117,7 +117,8 @@ func TestDestroyWhatItHasBecome(t *testing.T) {
 	}
 	var l log
 	if err := reclaim.Run(t.Context(), k, reclaim.NewPlan(v, policy, self), l.on); err != nil {
-		t.Fatalf("%v after %v", err, l.kinds())
+		now := why(t, k, c.spec)
+		t.Fatalf("%v after %v; left are %+v", err, l.kinds(), now.Blockers)
 	}
 	var counts []int
 	for _, e := range l.events {

@@ -13,6 +13,7 @@ type EventKind string
 const (
 	EventSignal    EventKind = "signal"    // Signal was sent to Holder
 	EventExit      EventKind = "exit"      // Holder is gone, Took after its first signal
+	EventDraining  EventKind = "draining"  // Holder has let the port go Took after its signal, lives on, and is not killed
 	EventStale     EventKind = "stale"     // Holder's pid is another program now; nothing was signalled
 	EventSurvived  EventKind = "survived"  // Holder outlived the grace and the plan has no SIGKILL
 	EventDestroyed EventKind = "destroyed" // Count sockets were destroyed

@@ -83,6 +83,25 @@ func TestSignalOfChoice(t *testing.T) {
 	}
 }
 
+// TestDrainingHolder: one that has closed its listener at SIGTERM and finishes
+// its work is left to it.
+func TestDrainingHolder(t *testing.T) {
+	p, spec := holder(t, "drains")
+	k := machine(t)
+	start := time.Now()
+	l := freed(t, k, planFor(t, k, spec, func(p *reclaim.Policy) { p.Grace = time.Minute }))
+	want := []reclaim.EventKind{reclaim.EventSignal, reclaim.EventDraining, reclaim.EventProbe, reclaim.EventBindable}
+	if got := l.kinds(); !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("took %v, nearly the whole grace", took)
+	}
+	if err := p.alive(); err != nil {
+		t.Errorf("it was killed: %v", err)
+	}
+}
+
 // TestStoppedHolder: a stopped process gets the polite signal only when it
 // goes on, but SIGKILL ends it.
 func TestStoppedHolder(t *testing.T) {

@@ -17,6 +17,9 @@ type Policy struct {
 	Grace time.Duration
 	// NoKill stops before SIGKILL: a holder that ignores the signal stays.
 	NoKill bool
+	// Ends makes the end of the holders what the plan is about, and not the
+	// port, which others may have too: it is neither waited nor looked for.
+	Ends bool
 	// Fast leaves out the polite signal and its grace: SIGKILL at once. NoKill
 	// overrides it.
 	Fast bool
@@ -146,6 +149,9 @@ func NewPlan(v netstate.Verdict, policy Policy, self Self) Plan {
 		case netstate.ReasonDenied, netstate.ReasonNoAddress, netstate.ReasonUnknown:
 			p.refuse(netstate.Holder{}, v.Summary)
 		}
+	}
+	if policy.Ends {
+		return p
 	}
 	p.Steps = append(p.Steps, Step{
 		Kind:   StepWait,

@@ -63,7 +63,7 @@ func (h *Held) Run(ctx context.Context, on func(Event)) error {
 	if !h.plan.Feasible {
 		return &InfeasibleError{Plan: h.plan}
 	}
-	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}}
+	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}, draining: map[int]bool{}}
 	err := r.run(ctx)
 	if settled := r.settle(ctx); err == nil {
 		err = settled
@@ -83,7 +83,11 @@ type run struct {
 	// endedAt says when a target ended, or was sent a SIGKILL that nothing
 	// waits for; zero if it had ended before.
 	endedAt map[int]time.Time
-	// first is a probe that was made right after the shutdown, for the wait.
+	// draining are the targets that were reported as such, by pid; freed is set
+	// when a bind has succeeded with them there, and nobody is to be killed.
+	draining map[int]bool
+	freed    bool
+	// first is a probe that was made before the wait, for it.
 	first *netstate.Probe
 	// done says what cannot be taken back.
 	done []string
@@ -123,6 +127,9 @@ func (r *run) run(ctx context.Context) error {
 		group := i
 		for i < len(r.plan.Steps) && r.plan.Steps[i].Kind == kind {
 			i++
+		}
+		if r.freed && group < r.waitStep() {
+			continue // the port is free without it
 		}
 		var err error
 		switch kind {
@@ -221,7 +228,11 @@ func (r *run) destroy(ctx context.Context) error {
 				sockets = append(sockets, *s)
 			}
 		}
-		if len(sockets) == 0 {
+		switch {
+		case len(sockets) > 0:
+		case v.Reason == netstate.ReasonUnknown && len(v.Blockers) == 0:
+			continue // a connection that becomes TIME-WAIT is in no table for a moment
+		default:
 			return nil
 		}
 		n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)

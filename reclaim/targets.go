@@ -128,7 +128,10 @@ func (p *Plan) addLadder(targets []netstate.Holder, self Self) {
 	if p.Policy.NoKill || len(targets) == 0 {
 		return
 	}
-	when := "if it is still alive: "
+	when := "if the port is still held: "
+	if p.Policy.Ends {
+		when = "if it is still alive: "
+	}
 	if p.Policy.Fast {
 		when = ""
 		p.Risks = append(p.Risks, "SIGKILL at once: unsaved work is lost, no shutdown hook runs, and files may stay locked for the moment that the process takes to end")
@@ -137,7 +140,9 @@ func (p *Plan) addLadder(targets []netstate.Holder, self Self) {
 		p.Steps = append(p.Steps, Step{Kind: StepKill, Holder: h, Signal: syscall.SIGKILL, AtMost: killAtMost, Needs: self.lacks(h),
 			Text: when + "SIGKILL to " + name(h)})
 	}
-	p.addShutdown()
+	if !p.Policy.Ends {
+		p.addShutdown() // whoever else has the listener needs it
+	}
 }
 
 // addShutdown lets the port be free before the killed processes are gone,

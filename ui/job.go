@@ -154,6 +154,9 @@ func (j *job) apply(e reclaim.Event) {
 		j.log(e.At, "signal", false, e.Signal+" to "+who(e.Holder))
 	case reclaim.EventExit:
 		j.exited(e)
+	case reclaim.EventDraining:
+		set(stepDone, "let the port go")
+		j.log(e.At, "draining", false, who(e.Holder)+" may still be finishing its work")
 	case reclaim.EventStale:
 		set(stepFailed, "another program now")
 		j.log(e.At, "stale", true, fmt.Sprintf("%d is now another program; nothing was signalled", e.Holder.ID.PID))

@@ -318,14 +318,8 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 	if len(only.Blockers) == 0 {
 		return reclaim.Plan{}, fmt.Errorf("pid %d does not block %s", req.Only, req.Spec)
 	}
+	policy.Ends = rest // the port is not free without this process
 	plan := reclaim.NewPlan(only, policy, self)
-	if rest {
-		// Others hold the port too, so that this plan ends with its process
-		// and does not wait for the port; and the others need their listener.
-		plan.Steps = slices.DeleteFunc(plan.Steps, func(s reclaim.Step) bool {
-			return s.Kind == reclaim.StepWait || s.Kind == reclaim.StepShutdown
-		})
-	}
 	err = weigh(ctx, e.sys, &plan, self)
 	return plan, err
 }
