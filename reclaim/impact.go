@@ -9,6 +9,42 @@ import (
 	"berth/netstate"
 )
 
+// supervisorText names a supervisor: "supervisord 812", "the user's systemd".
+func supervisorText(s *netstate.Supervisor) string {
+	switch s.Kind {
+	case netstate.SupervisorSystemdUser:
+		return "the user's systemd"
+	case netstate.SupervisorSystemd:
+		return "systemd"
+	}
+	if s.PID > 1 {
+		return fmt.Sprintf("%s %d", s.Kind, s.PID)
+	}
+	return string(s.Kind)
+}
+
+// standsIn says for whom a process holds the port that is only a go-between,
+// as docker-proxy is, or a manager that lends its sockets out; empty if it is
+// none. Its end would cost others their port, or bring nothing.
+func standsIn(h netstate.Holder) string {
+	s := h.Supervisor
+	if s == nil || !s.HoldsPort || s.PID != h.ID.PID && (s.PID != 0 || s.Kind != netstate.SupervisorDocker && s.Kind != netstate.SupervisorPodman) {
+		return ""
+	}
+	whom := "another program"
+	if s.Name != "" {
+		whom = netstate.PlainName(s.Name)
+	}
+	text := "only holds the port for " + whom
+	switch {
+	case s.Stop != "":
+		text += ": to free it, " + s.Stop
+	case s.Find != "":
+		text += ": see " + s.Find
+	}
+	return text
+}
+
 // supervisorRisk says what a target's supervisor will do when the target ends,
 // and what to say to it instead; empty if there is none or it does nothing.
 func supervisorRisk(h netstate.Holder) string {
@@ -16,16 +52,7 @@ func supervisorRisk(h netstate.Holder) string {
 	if s == nil {
 		return ""
 	}
-	by, service := string(s.Kind), netstate.PlainName(s.Name)
-	switch s.Kind {
-	case netstate.SupervisorSystemdUser:
-		by = "the user's systemd"
-	case netstate.SupervisorSystemd:
-	default:
-		if s.PID > 1 {
-			by = fmt.Sprintf("%s %d", s.Kind, s.PID)
-		}
-	}
+	by, service := supervisorText(s), netstate.PlainName(s.Name)
 	var text string
 	switch {
 	case s.HoldsPort && service == "":
@@ -44,6 +71,9 @@ func supervisorRisk(h netstate.Holder) string {
 			will = "will"
 		}
 		text = fmt.Sprintf("%s %s start %s again", by, will, name(h))
+		if s.Delay >= time.Second {
+			text += " after " + netstate.Seconds(s.Delay)
+		}
 		if service != "" {
 			text += " (" + service + ")"
 		}
@@ -202,8 +232,6 @@ func (s Self) typedInPlace(h netstate.Holder, im netstate.HolderImpact, session 
 		return name(h) + " is " + keepers[h.Name]
 	case strings.HasPrefix(h.Name, "systemd-"):
 		return name(h) + " is a part of the system"
-	case h.Supervisor != nil && h.Supervisor.HoldsPort && h.Supervisor.PID == h.ID.PID:
-		return name(h) + " holds ports for other programs"
 	}
 	return ""
 }

@@ -106,8 +106,6 @@ func TestTypedInPlace(t *testing.T) {
 		h.Parents = []netstate.Parent{{PID: parent}}
 		return h
 	}
-	manager := process(1200, "systemd")
-	manager.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemdUser, PID: 1200, HoldsPort: true}
 	activated := process(5, "web")
 	activated.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemd, PID: 1, HoldsPort: true}
 	for name, c := range map[string]struct {
@@ -124,7 +122,6 @@ func TestTypedInPlace(t *testing.T) {
 		"a shell of process 1":          {child(process(5, "bash"), 1), in(70), ""},
 		"tmux":                          {process(5, "tmux: server"), in(70), "all tmux windows"},
 		"a part of systemd":             {process(5, "systemd-resolve"), in(70), "part of the system"},
-		"a user's manager":              {manager, in(70), "holds ports for other programs"},
 		"what systemd holds a port for": {activated, in(70), ""},
 	} {
 		if got := me().typedInPlace(c.h, c.im, session); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {

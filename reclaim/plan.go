@@ -27,8 +27,9 @@ type Policy struct {
 	// (SOCK_DESTROY) instead of waiting for it: TIME-WAIT sockets, orphans,
 	// and the connection of a client that happens to use the port.
 	Destroy bool
-	// Watch is how long the port is watched after the bind has succeeded, where
-	// it looks as if something starts the holder again; 0 is not at all.
+	// Watch is how long the port is watched at least after the bind has
+	// succeeded, where it looks as if something starts the holder again, and
+	// longer where that is known to take its time; 0 is not at all.
 	Watch time.Duration
 	// Wait bounds the wait until the port can be bound.
 	Wait time.Duration
@@ -41,9 +42,9 @@ type Policy struct {
 }
 
 // DefaultPolicy is SIGTERM, 3 s, SIGKILL, then up to 3 s until the port can
-// be bound, with a safety net of 150 ms.
+// be bound, with a safety net of 150 ms, and a look whether the holder returns.
 func DefaultPolicy() Policy {
-	return Policy{Grace: 3 * time.Second, Wait: netstate.ReclaimWait, Interval: 150 * time.Millisecond}
+	return Policy{Grace: 3 * time.Second, Wait: netstate.ReclaimWait, Interval: 150 * time.Millisecond, Watch: DefaultWatch}
 }
 
 // StepKind is what a step does.

@@ -276,18 +276,31 @@ func (r *run) isBack(v *netstate.Verdict) error {
 	return back
 }
 
-// watch looks a few times whether a stopped holder comes back, and the last
-// time when the step's time is over.
+// watchEvery is the longest pause between two looks. A look makes a bind, so
+// there are few, and the interval that is told comes from the start time of the
+// new holder and not from when it was seen.
+const watchEvery = 500 * time.Millisecond
+
+// watch looks whether a stopped holder comes back, a few times and at last when
+// the step's time is over.
 func (r *run) watch(ctx context.Context) error {
 	const looks = 4
-	pause := time.NewTicker(max(r.plan.Steps[r.step].AtMost/looks, 1))
-	defer pause.Stop()
-	for range looks {
+	atMost := r.plan.Steps[r.step].AtMost
+	end := time.Now().Add(atMost)
+	r.emit(Event{Kind: EventWatch, Step: r.step, Holder: r.plan.Steps[r.step].Holder, Deadline: end})
+	for {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil
+		}
+		pause := time.NewTimer(min(max(atMost/looks, 1), watchEvery, left))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return ctx.Err()
 		}
+		r.leave()
 		v, err := r.k.Why(ctx, r.plan.Spec)
 		if err != nil {
 			return err
@@ -296,7 +309,23 @@ func (r *run) watch(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+}
+
+// leave reports the end of those who went on after they had let the port go:
+// only then can another take their place.
+func (r *run) leave() {
+	for i := range r.plan.Steps {
+		s := &r.plan.Steps[i]
+		p := r.opened[s.Holder.ID.PID]
+		if s.Kind != StepTerm || p == nil || !r.draining[s.Holder.ID.PID] {
+			continue
+		}
+		select {
+		case <-p.Done():
+			r.gone(i)
+		default:
+		}
+	}
 }
 
 // settle makes sure that no listener was shut down which a process still

@@ -206,6 +206,11 @@ func (*System) Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{}
 	return wake
 }
 
+const blunt = false
+
+// killName is what ends a process here.
+const killName = "SIGKILL"
+
 func mayDestroy() bool { return netstate.MayDestroy() }
 
 // terminalLeader returns the process that leads this terminal's session, or 0.

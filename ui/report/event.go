@@ -29,7 +29,7 @@ func NewEvent(ev *reclaim.Event) Event {
 	j := Event{Schema: Schema, Event: string(ev.Kind), At: stamp(ev.At), Step: &ev.Step, Signal: ev.Signal}
 	switch ev.Kind {
 	case reclaim.EventSignal, reclaim.EventExit, reclaim.EventDraining, reclaim.EventStale, reclaim.EventSurvived,
-		reclaim.EventCut, reclaim.EventRestored, reclaim.EventRespawn:
+		reclaim.EventCut, reclaim.EventRestored, reclaim.EventWatch, reclaim.EventRespawn:
 		h := newHolder(ev.Holder)
 		j.Holder = &h
 	case reclaim.EventDestroyed, reclaim.EventShutdown:
@@ -92,6 +92,8 @@ func (t *Text) event(ev *reclaim.Event) string {
 		return fmt.Sprintf("%s shares the listener, which listens again", who)
 	case reclaim.EventCut:
 		return "destroyed the connection of " + who
+	case reclaim.EventWatch:
+		return fmt.Sprintf("watching for %s whether %s is started again", duration(ev.Deadline.Sub(ev.At)), who)
 	case reclaim.EventRespawn:
 		if ev.Took == 0 {
 			return "started again: " + who
