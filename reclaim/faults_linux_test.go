@@ -235,6 +235,11 @@ func sharedSinceThePlan(t *testing.T, words string) {
 	if err := alive(child); err != nil {
 		t.Errorf("the child was ended: %v", err)
 	}
+	// The parent, which was killed, is a holder until it has ended. Only its
+	// process is waited for: the child reads from the pipes.
+	if _, err := p.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	v := why(t, k, spec)
 	if len(v.Blockers) != 1 || v.Blockers[0].Socket.State != netstate.Listen || v.Blockers[0].Holders[0].ID.PID != child {
 		t.Fatalf("it does not listen again: %s", v.Summary)
