@@ -192,7 +192,7 @@ func (r *run) shutDown(step int, listeners []taken) *Event {
 	}
 	shut := &Event{At: time.Now(), Kind: EventShutdown, Step: step, Count: len(listeners)}
 	if step+1 < len(r.plan.Steps) && r.plan.Steps[step+1].Kind == StepWait {
-		probe := r.k.TryBind(r.plan.Spec)
+		probe := r.bind()
 		r.first = &probe
 	}
 	return shut

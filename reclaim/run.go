@@ -28,6 +28,9 @@ type Held struct {
 	plan   Plan
 	opened map[int]Process // by pid
 	failed map[int]error   // why a target could not be opened
+	// bind is the probe after a shutdown, which is prepared if there is one.
+	bind   func() netstate.Probe
+	unbind func()
 }
 
 // Hold takes hold of the targets of a plan that is about to be shown, so that
@@ -47,6 +50,9 @@ func Hold(k Kernel, plan Plan) *Held {
 		}
 		h.opened[t.ID.PID] = p
 	}
+	if slices.ContainsFunc(plan.Steps, func(s Step) bool { return s.Kind == StepShutdown }) {
+		h.bind, h.unbind = k.Ready(plan.Spec)
+	}
 	return h
 }
 
@@ -55,6 +61,10 @@ func (h *Held) Close() {
 	for pid, p := range h.opened {
 		p.Close()
 		delete(h.opened, pid)
+	}
+	if h.unbind != nil {
+		h.unbind()
+		h.unbind = nil
 	}
 }
 
