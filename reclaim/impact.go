@@ -110,15 +110,34 @@ func impactRisks(im *netstate.Impact, targets []netstate.Holder, now time.Time) 
 			continue
 		}
 		if s := im.Holders[i].Children; s.Count > 0 {
-			risks = append(risks, fmt.Sprintf("the children of %s go on: %s", name(h), listed(s, func(k netstate.Kin) string {
-				return name(netstate.Holder{ID: netstate.ProcessID{PID: k.PID}, Name: k.Name})
-			})))
+			risks = append(risks, fmt.Sprintf("the children of %s go on: %s", name(h), listed(s, kinName)))
+		}
+		if s := restOfGroup(&im.Holders[i], targets); s.Count > 0 {
+			risks = append(risks, fmt.Sprintf("not signalled, though in the process group of %s: %s", name(h), listed(s, kinName)))
 		}
 		if s := im.Holders[i].Writing; s.Count > 0 {
 			risks = append(risks, fmt.Sprintf("%s writes to %s", name(h), listed(s, netstate.PlainName)))
 		}
 	}
 	return risks
+}
+
+func kinName(k netstate.Kin) string {
+	return name(netstate.Holder{ID: netstate.ProcessID{PID: k.PID}, Name: k.Name})
+}
+
+// restOfGroup are the members of a holder's process group that are neither
+// targets nor named as its children: what Ctrl-C would end and a plan does not.
+func restOfGroup(hi *netstate.HolderImpact, targets []netstate.Holder) netstate.Sample[netstate.Kin] {
+	rest := hi.Group
+	rest.First = slices.DeleteFunc(slices.Clone(rest.First), func(k netstate.Kin) bool {
+		return slices.ContainsFunc(hi.Children.First, func(c netstate.Kin) bool { return c.PID == k.PID }) ||
+			slices.ContainsFunc(targets, func(t netstate.Holder) bool { return t.ID.PID == k.PID })
+	})
+	if rest.Count -= len(hi.Group.First) - len(rest.First); len(rest.First) == 0 {
+		rest.Count = 0 // whoever is left cannot be named, and may be named above
+	}
+	return rest
 }
 
 // listed names the first of a sample: "a, b and 3 more".

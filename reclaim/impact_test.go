@@ -77,12 +77,14 @@ func TestImpactRisks(t *testing.T) {
 		{ID: young.ID},
 		{ID: node.ID,
 			Children: netstate.Sample[netstate.Kin]{Known: true, Count: 2, First: []netstate.Kin{{PID: 77, Name: "worker"}, {PID: 78, Name: "wor\nker"}}},
+			Group:    netstate.Sample[netstate.Kin]{Known: true, Count: 6, First: []netstate.Kin{{PID: 77, Name: "worker"}, {PID: 4212, Name: "node"}, {PID: 4300, Name: "tee"}}},
 			Writing:  netstate.Sample[string]{Known: true, Count: 7, First: []string{"/a", "/b\x1b", "/c", "/d", "/e"}},
 		},
 	}}
 	want := []string{
 		"node 4211 has run for 12 d",
 		"the children of node 4211 go on: worker 77 and wor?ker 78",
+		"not signalled, though in the process group of node 4211: tee 4300 and 3 more",
 		"node 4211 writes to /a, /b?, /c, /d and 3 more",
 	}
 	if got := impactRisks(&im, []netstate.Holder{node, young}, at); !slices.Equal(got, want) {
