@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,58 @@ func bindToDevice(fd int, index uint32) error {
 		return unix.ENODEV
 	}
 	return unix.BindToDevice(fd, ifi.Name)
+}
+
+// ReadyBind is a probe of which only the last call is left to be made, for
+// where microseconds count. It does not have the port before.
+type ReadyBind struct {
+	spec BindSpec
+	fd   int // -1 when it is closed
+	to   unix.Sockaddr
+}
+
+// PrepareBind makes the socket of a probe. It fails for a spec of another user,
+// whose bind takes a thread of its own.
+func PrepareBind(spec BindSpec) (*ReadyBind, error) {
+	if spec.UID != currentUID() {
+		return nil, cannotBindAs(spec.UID, errors.ErrUnsupported)
+	}
+	b := &ReadyBind{spec: spec, fd: -1}
+	family := unix.AF_INET
+	if spec.Family == INET6 {
+		family = unix.AF_INET6
+	}
+	// A socket stays in the namespace that it was made in.
+	err := spec.NetNS.Do(func() (err error) {
+		if b.fd, err = newSocket(family, spec.Protocol); err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		b.to, err = prepare(b.fd, spec)
+		return err
+	})
+	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Try makes the bind and gives the port back at once. It can be called once,
+// and then closes the probe. The time that it tells is that of the bind alone.
+func (b *ReadyBind) Try() Probe {
+	start := time.Now()
+	err := unix.Bind(b.fd, b.to)
+	took := time.Since(start)
+	b.Close()
+	return Probe{Spec: b.spec, At: start, Took: took, Err: os.NewSyscallError("bind", err)}
+}
+
+// Close gives the socket back. A second one does nothing.
+func (b *ReadyBind) Close() {
+	if b.fd >= 0 {
+		unix.Close(b.fd)
+		b.fd = -1
+	}
 }
 
 // asBinder calls do as the one who makes the bind: in the spec's network

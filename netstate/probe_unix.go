@@ -24,14 +24,23 @@ func bind(spec BindSpec) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
+	sa, err := prepare(fd, spec)
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}
+
+// prepare sets the options and returns the address.
+func prepare(fd int, spec BindSpec) (unix.Sockaddr, error) {
 	if spec.ReuseAddr {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+			return nil, os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 		}
 	}
 	if spec.ReusePort {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
+			return nil, os.NewSyscallError("setsockopt SO_REUSEPORT", err)
 		}
 	}
 	if spec.Family == INET6 {
@@ -40,12 +49,12 @@ func bind(spec BindSpec) error {
 			v6only = 1
 		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v6only); err != nil {
-			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+			return nil, os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
 		}
 	}
 	if spec.Device != 0 {
 		if err := bindToDevice(fd, spec.Device); err != nil {
-			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
+			return nil, os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
 		}
 	}
 	var sa unix.Sockaddr
@@ -53,11 +62,11 @@ func bind(spec BindSpec) error {
 		sa = &unix.SockaddrInet6{Port: int(spec.Port), Addr: spec.Addr.As16(), ZoneId: zoneIndex(spec.Addr)}
 	} else {
 		if !spec.Addr.Is4() {
-			return os.NewSyscallError("bind", unix.EAFNOSUPPORT)
+			return nil, os.NewSyscallError("bind", unix.EAFNOSUPPORT)
 		}
 		sa = &unix.SockaddrInet4{Port: int(spec.Port), Addr: spec.Addr.As4()}
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+	return sa, nil
 }
 
 func currentUID() uint32 { return uint32(os.Geteuid()) }

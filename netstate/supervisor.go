@@ -3,6 +3,7 @@ package netstate
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
 // SupervisorKind is the program that supervises, by the name that people know
@@ -46,6 +47,9 @@ type Supervisor struct {
 	Find string
 	// Restarts says whether it will start the holder again by itself.
 	Restarts Tri
+	// Delay is how long it waits before that, where it is written down; 0 if it
+	// is not known.
+	Delay time.Duration
 	// OnChange: it does so when a file changes, not as soon as the holder ends.
 	OnChange bool
 	// HoldsPort: the supervisor has the listening socket itself (socket

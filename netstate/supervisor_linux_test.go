@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 // recorded is a process tree as /proc shows it.
@@ -344,5 +345,16 @@ func TestCompleteSupervisors(t *testing.T) {
 	}
 	if v.Blockers[1].Holders[0].Supervisor != got[0].Supervisor {
 		t.Error("the second blocker has another supervisor")
+	}
+}
+
+func TestTimeSpan(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"5": 5 * time.Second, "0": 0, "100ms": 100 * time.Millisecond, "1min 30s": 90 * time.Second, "1.5": 1500 * time.Millisecond, "2 h": 2 * time.Hour,
+		"": 0, "infinity": 0, "5 parsecs": 0, "1e400": 0, "99999999999999999999h": 0, ".": 0,
+	} {
+		if got := timeSpan(text); got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
 	}
 }

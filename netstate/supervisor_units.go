@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // units reads the unit files of one manager of systemd, as they are on disk: a
@@ -61,6 +62,53 @@ func (u units) restarts(unit string) Tri {
 		return Yes
 	}
 	return Unknown
+}
+
+// restartDelay is RestartSec= of a service, 0 if it cannot be read.
+func (u units) restartDelay(unit string) time.Duration {
+	values, err := u.values(unit, "Service", "RestartSec")
+	switch {
+	case err != nil:
+		return 0
+	case len(values) == 0:
+		return 100 * time.Millisecond // the default of systemd.service(5)
+	}
+	return timeSpan(values[len(values)-1])
+}
+
+// timeSpan reads a span of systemd.time(7), such as "5", "1min 30s" or "250ms";
+// 0 if it is none.
+func timeSpan(text string) time.Duration {
+	var sum time.Duration
+	text = strings.ReplaceAll(text, " ", "")
+	for text != "" {
+		digits := strings.IndexFunc(text, func(c rune) bool { return (c < '0' || c > '9') && c != '.' })
+		if digits < 0 {
+			digits = len(text)
+		}
+		n, err := strconv.ParseFloat(text[:digits], 64)
+		if err != nil {
+			return 0
+		}
+		text = text[digits:]
+		letters := strings.IndexAny(text, "0123456789.")
+		if letters < 0 {
+			letters = len(text)
+		}
+		unit, ok := timeUnits[text[:letters]]
+		if text = text[letters:]; !ok || n*float64(unit) > float64(24*time.Hour) {
+			return 0
+		}
+		sum += time.Duration(n * float64(unit))
+	}
+	return sum
+}
+
+var timeUnits = map[string]time.Duration{
+	"": time.Second, "us": time.Microsecond, "usec": time.Microsecond, "ms": time.Millisecond, "msec": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "second": time.Second, "seconds": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hour": time.Hour, "hours": time.Hour,
 }
 
 // socketsOn returns the active socket units that listen on a port.
@@ -239,6 +287,9 @@ func (s *Supervisor) complete(h *Holder, scope Scope, port uint16, of unitsOf) *
 		// another parent than the manager is rarely that.
 		if c.Restarts == Yes && (len(h.Parents) == 0 || !isSystemd(h.Parents[0].Name)) {
 			c.Restarts = Unknown
+		}
+		if c.Restarts != No {
+			c.Delay = u.restartDelay(c.Name)
 		}
 	}
 	if c.HoldsPort && c.Find != "" {

@@ -13,12 +13,14 @@ type EventKind string
 const (
 	EventSignal    EventKind = "signal"    // Signal was sent to Holder
 	EventExit      EventKind = "exit"      // Holder is gone, Took after its first signal
+	EventDraining  EventKind = "draining"  // Holder has let the port go Took after its signal, lives on, and is not killed
 	EventStale     EventKind = "stale"     // Holder's pid is another program now; nothing was signalled
 	EventSurvived  EventKind = "survived"  // Holder outlived the grace and the plan has no SIGKILL
 	EventDestroyed EventKind = "destroyed" // Count sockets were destroyed
 	EventShutdown  EventKind = "shutdown"  // Count listeners were shut down, or, with Err, none: the port hangs on the exits
 	EventRestored  EventKind = "restored"  // Holder came to share a listener meanwhile: it listens again, or, with Err, not
 	EventCut       EventKind = "cut"       // the connection of Holder that used the port was destroyed
+	EventWatch     EventKind = "watch"     // the port is free, and until Deadline it is watched whether Holder comes back
 	EventRespawn   EventKind = "respawn"   // Holder does what a stopped one did, Took after that one's end
 	EventProbe     EventKind = "probe"     // one real bind: Probe, and Verdict if it was refused
 	EventBindable  EventKind = "bindable"  // the port can be bound: the end

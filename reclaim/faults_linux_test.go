@@ -83,6 +83,25 @@ func TestSignalOfChoice(t *testing.T) {
 	}
 }
 
+// TestDrainingHolder: one that has closed its listener at SIGTERM and finishes
+// its work is left to it.
+func TestDrainingHolder(t *testing.T) {
+	p, spec := holder(t, "drains")
+	k := machine(t)
+	start := time.Now()
+	l := freed(t, k, planFor(t, k, spec, func(p *reclaim.Policy) { p.Grace = time.Minute }))
+	want := []reclaim.EventKind{reclaim.EventSignal, reclaim.EventDraining, reclaim.EventProbe, reclaim.EventBindable}
+	if got := l.kinds(); !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("took %v, nearly the whole grace", took)
+	}
+	if err := p.alive(); err != nil {
+		t.Errorf("it was killed: %v", err)
+	}
+}
+
 // TestStoppedHolder: a stopped process gets the polite signal only when it
 // goes on, but SIGKILL ends it.
 func TestStoppedHolder(t *testing.T) {
@@ -215,6 +234,11 @@ func sharedSinceThePlan(t *testing.T, words string) {
 	}
 	if err := alive(child); err != nil {
 		t.Errorf("the child was ended: %v", err)
+	}
+	// The parent, which was killed, is a holder until it has ended. Only its
+	// process is waited for: the child reads from the pipes.
+	if _, err := p.Process.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	v := why(t, k, spec)
 	if len(v.Blockers) != 1 || v.Blockers[0].Socket.State != netstate.Listen || v.Blockers[0].Holders[0].ID.PID != child {

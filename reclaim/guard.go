@@ -22,11 +22,13 @@ type Self struct {
 	Session int
 	// Destroy: this process may destroy sockets (CAP_NET_ADMIN).
 	Destroy bool
+	// Blunt: this system cannot ask a process to end, only end it.
+	Blunt bool
 }
 
 // CurrentSelf describes this process.
 func CurrentSelf(ctx context.Context) Self {
-	self := Self{PID: os.Getpid(), UID: os.Geteuid(), Destroy: mayDestroy()}
+	self := Self{PID: os.Getpid(), UID: os.Geteuid(), Destroy: mayDestroy(), Blunt: blunt}
 	for _, p := range netstate.Ancestors(ctx, self.PID) {
 		self.Ancestors = append(self.Ancestors, p.PID)
 	}
@@ -40,6 +42,8 @@ func CurrentSelf(ctx context.Context) Self {
 // forbidden says why a holder may never be signalled, or "".
 func (s Self) forbidden(h netstate.Holder) string {
 	switch {
+	case standsIn(h) != "":
+		return standsIn(h)
 	case h.ID.PID <= 1:
 		return "is the system's first process"
 	case h.ID.PID == s.PID:

@@ -9,6 +9,42 @@ import (
 	"berth/netstate"
 )
 
+// supervisorText names a supervisor: "supervisord 812", "the user's systemd".
+func supervisorText(s *netstate.Supervisor) string {
+	switch s.Kind {
+	case netstate.SupervisorSystemdUser:
+		return "the user's systemd"
+	case netstate.SupervisorSystemd:
+		return "systemd"
+	}
+	if s.PID > 1 {
+		return fmt.Sprintf("%s %d", s.Kind, s.PID)
+	}
+	return string(s.Kind)
+}
+
+// standsIn says for whom a process holds the port that is only a go-between,
+// as docker-proxy is, or a manager that lends its sockets out; empty if it is
+// none. Its end would cost others their port, or bring nothing.
+func standsIn(h netstate.Holder) string {
+	s := h.Supervisor
+	if s == nil || !s.HoldsPort || s.PID != h.ID.PID && (s.PID != 0 || s.Kind != netstate.SupervisorDocker && s.Kind != netstate.SupervisorPodman) {
+		return ""
+	}
+	whom := "another program"
+	if s.Name != "" {
+		whom = netstate.PlainName(s.Name)
+	}
+	text := "only holds the port for " + whom
+	switch {
+	case s.Stop != "":
+		text += ": to free it, " + s.Stop
+	case s.Find != "":
+		text += ": see " + s.Find
+	}
+	return text
+}
+
 // supervisorRisk says what a target's supervisor will do when the target ends,
 // and what to say to it instead; empty if there is none or it does nothing.
 func supervisorRisk(h netstate.Holder) string {
@@ -16,16 +52,7 @@ func supervisorRisk(h netstate.Holder) string {
 	if s == nil {
 		return ""
 	}
-	by, service := string(s.Kind), netstate.PlainName(s.Name)
-	switch s.Kind {
-	case netstate.SupervisorSystemdUser:
-		by = "the user's systemd"
-	case netstate.SupervisorSystemd:
-	default:
-		if s.PID > 1 {
-			by = fmt.Sprintf("%s %d", s.Kind, s.PID)
-		}
-	}
+	by, service := supervisorText(s), netstate.PlainName(s.Name)
 	var text string
 	switch {
 	case s.HoldsPort && service == "":
@@ -44,6 +71,9 @@ func supervisorRisk(h netstate.Holder) string {
 			will = "will"
 		}
 		text = fmt.Sprintf("%s %s start %s again", by, will, name(h))
+		if s.Delay >= time.Second {
+			text += " after " + netstate.Seconds(s.Delay)
+		}
 		if service != "" {
 			text += " (" + service + ")"
 		}
@@ -80,15 +110,34 @@ func impactRisks(im *netstate.Impact, targets []netstate.Holder, now time.Time) 
 			continue
 		}
 		if s := im.Holders[i].Children; s.Count > 0 {
-			risks = append(risks, fmt.Sprintf("the children of %s go on: %s", name(h), listed(s, func(k netstate.Kin) string {
-				return name(netstate.Holder{ID: netstate.ProcessID{PID: k.PID}, Name: k.Name})
-			})))
+			risks = append(risks, fmt.Sprintf("the children of %s go on: %s", name(h), listed(s, kinName)))
+		}
+		if s := restOfGroup(&im.Holders[i], targets); s.Count > 0 {
+			risks = append(risks, fmt.Sprintf("not signalled, though in the process group of %s: %s", name(h), listed(s, kinName)))
 		}
 		if s := im.Holders[i].Writing; s.Count > 0 {
 			risks = append(risks, fmt.Sprintf("%s writes to %s", name(h), listed(s, netstate.PlainName)))
 		}
 	}
 	return risks
+}
+
+func kinName(k netstate.Kin) string {
+	return name(netstate.Holder{ID: netstate.ProcessID{PID: k.PID}, Name: k.Name})
+}
+
+// restOfGroup are the members of a holder's process group that are neither
+// targets nor named as its children: what Ctrl-C would end and a plan does not.
+func restOfGroup(hi *netstate.HolderImpact, targets []netstate.Holder) netstate.Sample[netstate.Kin] {
+	rest := hi.Group
+	rest.First = slices.DeleteFunc(slices.Clone(rest.First), func(k netstate.Kin) bool {
+		return slices.ContainsFunc(hi.Children.First, func(c netstate.Kin) bool { return c.PID == k.PID }) ||
+			slices.ContainsFunc(targets, func(t netstate.Holder) bool { return t.ID.PID == k.PID })
+	})
+	if rest.Count -= len(hi.Group.First) - len(rest.First); len(rest.First) == 0 {
+		rest.Count = 0 // whoever is left cannot be named, and may be named above
+	}
+	return rest
 }
 
 // listed names the first of a sample: "a, b and 3 more".
@@ -202,8 +251,6 @@ func (s Self) typedInPlace(h netstate.Holder, im netstate.HolderImpact, session 
 		return name(h) + " is " + keepers[h.Name]
 	case strings.HasPrefix(h.Name, "systemd-"):
 		return name(h) + " is a part of the system"
-	case h.Supervisor != nil && h.Supervisor.HoldsPort && h.Supervisor.PID == h.ID.PID:
-		return name(h) + " holds ports for other programs"
 	}
 	return ""
 }

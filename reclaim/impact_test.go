@@ -77,12 +77,14 @@ func TestImpactRisks(t *testing.T) {
 		{ID: young.ID},
 		{ID: node.ID,
 			Children: netstate.Sample[netstate.Kin]{Known: true, Count: 2, First: []netstate.Kin{{PID: 77, Name: "worker"}, {PID: 78, Name: "wor\nker"}}},
+			Group:    netstate.Sample[netstate.Kin]{Known: true, Count: 6, First: []netstate.Kin{{PID: 77, Name: "worker"}, {PID: 4212, Name: "node"}, {PID: 4300, Name: "tee"}}},
 			Writing:  netstate.Sample[string]{Known: true, Count: 7, First: []string{"/a", "/b\x1b", "/c", "/d", "/e"}},
 		},
 	}}
 	want := []string{
 		"node 4211 has run for 12 d",
 		"the children of node 4211 go on: worker 77 and wor?ker 78",
+		"not signalled, though in the process group of node 4211: tee 4300 and 3 more",
 		"node 4211 writes to /a, /b?, /c, /d and 3 more",
 	}
 	if got := impactRisks(&im, []netstate.Holder{node, young}, at); !slices.Equal(got, want) {
@@ -106,8 +108,6 @@ func TestTypedInPlace(t *testing.T) {
 		h.Parents = []netstate.Parent{{PID: parent}}
 		return h
 	}
-	manager := process(1200, "systemd")
-	manager.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemdUser, PID: 1200, HoldsPort: true}
 	activated := process(5, "web")
 	activated.Supervisor = &netstate.Supervisor{Kind: netstate.SupervisorSystemd, PID: 1, HoldsPort: true}
 	for name, c := range map[string]struct {
@@ -124,7 +124,6 @@ func TestTypedInPlace(t *testing.T) {
 		"a shell of process 1":          {child(process(5, "bash"), 1), in(70), ""},
 		"tmux":                          {process(5, "tmux: server"), in(70), "all tmux windows"},
 		"a part of systemd":             {process(5, "systemd-resolve"), in(70), "part of the system"},
-		"a user's manager":              {manager, in(70), "holds ports for other programs"},
 		"what systemd holds a port for": {activated, in(70), ""},
 	} {
 		if got := me().typedInPlace(c.h, c.im, session); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {

@@ -15,6 +15,9 @@ type Kernel interface {
 	// Why probes and explains, TryBind only probes.
 	Why(ctx context.Context, spec netstate.BindSpec) (netstate.Verdict, error)
 	TryBind(spec netstate.BindSpec) netstate.Probe
+	// Ready prepares one bind, so that what is left of it takes the least time.
+	// Both functions are called at most once, close in any case.
+	Ready(spec netstate.BindSpec) (bind func() netstate.Probe, close func())
 	// Open takes hold of a process so that a signal can only ever reach this
 	// one. It returns ErrGone if there is no such process any more, and
 	// ErrStale if its number belongs to another one by now.

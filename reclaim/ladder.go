@@ -35,6 +35,13 @@ func (r *run) rung(ctx context.Context, kind StepKind, from, to int) error {
 		failed      *Event
 		shut        *Event
 	)
+	var port portWatch
+	if kind == StepTerm && r.step < r.waitStep() {
+		// Before the signals, so that no event can be missed.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		port = portWatch{wake: r.k.Wake(ctx, r.plan.Spec), interval: r.plan.Policy.Interval}
+	}
 	act := func() {
 		sent, ended, failed = r.send(from, to)
 		if len(sent) > 0 && failed == nil {
@@ -69,21 +76,26 @@ func (r *run) rung(ctx context.Context, kind StepKind, from, to int) error {
 			return nil
 		}
 	}
-	return r.await(ctx, kind, sent)
+	return r.await(ctx, kind, sent, port)
+}
+
+// waitStep is the index of the step that waits for the port, or -1.
+func (r *run) waitStep() int {
+	return slices.IndexFunc(r.plan.Steps, func(s Step) bool { return s.Kind == StepWait })
 }
 
 // await waits for those who were sent a signal, and fails if one is left that
 // no later rung will end.
-func (r *run) await(ctx context.Context, kind StepKind, sent []int) error {
+func (r *run) await(ctx context.Context, kind StepKind, sent []int, port portWatch) error {
 	var bound time.Duration
 	for _, i := range sent {
 		bound = max(bound, r.plan.Steps[i].AtMost)
 	}
-	left, err := r.waitGone(ctx, sent, bound)
+	left, err := r.waitGone(ctx, sent, bound, port)
 	if err != nil {
 		return err
 	}
-	if len(left) == 0 || kind == StepTerm && !r.plan.Policy.NoKill {
+	if len(left) == 0 || r.freed || kind == StepTerm && !r.plan.Policy.NoKill {
 		return nil
 	}
 	s := &r.plan.Steps[left[0]]
@@ -180,7 +192,7 @@ func (r *run) shutDown(step int, listeners []taken) *Event {
 	}
 	shut := &Event{At: time.Now(), Kind: EventShutdown, Step: step, Count: len(listeners)}
 	if step+1 < len(r.plan.Steps) && r.plan.Steps[step+1].Kind == StepWait {
-		probe := r.k.TryBind(r.plan.Spec)
+		probe := r.bind()
 		r.first = &probe
 	}
 	return shut
@@ -192,9 +204,22 @@ func closeAll(ls []taken) {
 	}
 }
 
+// portWatch says how to look at the port while its holders are waited for. The
+// zero value does not look at it.
+type portWatch struct {
+	wake     <-chan struct{}
+	interval time.Duration // the safety net; 0 is not at all
+}
+
+// settleTime is how long a holder that no longer blocks the port has to be gone
+// before it counts as one that goes on with its work, and how long a bind has
+// to succeed before it counts as more than a server that reloads.
+const settleTime = 20 * time.Millisecond
+
 // waitGone waits for the targets of the steps and returns those that are left
-// when the bound is over.
-func (r *run) waitGone(ctx context.Context, steps []int, bound time.Duration) ([]int, error) {
+// when the bound is over. The port is what a plan is about, so if it can be
+// bound before, whoever is left is left alone, and r.freed is set.
+func (r *run) waitGone(ctx context.Context, steps []int, bound time.Duration, port portWatch) ([]int, error) {
 	exits := make(chan int, len(steps))
 	stop := make(chan struct{})
 	var watchers sync.WaitGroup
@@ -212,19 +237,84 @@ func (r *run) waitGone(ctx context.Context, steps []int, bound time.Duration) ([
 	}
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
+	settled := time.NewTimer(0)
+	settled.Stop()
+	defer settled.Stop()
+	var tick <-chan time.Time
+	if port.interval > 0 {
+		ticker := time.NewTicker(port.interval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
 	left := slices.Clone(steps)
+	free := false // the last bind succeeded
 	for len(left) > 0 {
 		select {
 		case i := <-exits:
 			r.gone(i)
 			left = slices.DeleteFunc(left, func(s int) bool { return s == i })
 		case <-timer.C:
+			if port.interval > 0 && r.bindable() {
+				r.drains(left)
+				r.freed = true
+			}
 			return left, nil
+		case <-port.wake:
+			if !free && r.bindable() {
+				free = true
+				settled.Reset(settleTime)
+			}
+		case <-tick:
+			if !free && r.bindable() {
+				free = true
+				settled.Reset(settleTime)
+			}
+		case <-settled.C:
+			if free = r.bindable(); !free {
+				continue
+			}
+			r.drains(left)
+			if !r.sameState(left) {
+				r.freed = true
+				return left, nil
+			}
 		case <-ctx.Done():
 			return left, ctx.Err()
 		}
 	}
+	r.first = nil // the exits came after it
 	return nil, nil
+}
+
+// bindable makes a bind, and keeps a success for the step that waits for one.
+func (r *run) bindable() bool {
+	probe := r.k.TryBind(r.plan.Spec)
+	if !probe.Bindable() {
+		return false
+	}
+	r.first = &probe
+	return true
+}
+
+// drains reports, once, those that have let the port go and are still there.
+func (r *run) drains(steps []int) {
+	for _, i := range steps {
+		h := r.plan.Steps[i].Holder
+		if !r.draining[h.ID.PID] {
+			r.draining[h.ID.PID] = true
+			at := r.first.At.Add(r.first.Took) // which the event of the bind is to follow
+			r.emit(Event{At: at, Kind: EventDraining, Step: i, Holder: h, Took: at.Sub(r.sentAt[h.ID.PID])})
+		}
+	}
+}
+
+// sameState reports whether one of the targets is an earlier instance of the
+// gateway that is started next. That needs more than the port: the two may
+// share a directory with a lock, so the rest of the grace is left to the old.
+func (r *run) sameState(steps []int) bool {
+	return slices.ContainsFunc(steps, func(i int) bool {
+		return sameCommand(r.plan.Steps[i].Holder.Cmdline, r.plan.Policy.Own)
+	})
 }
 
 // gone reports the end of a target once and lets go of it.

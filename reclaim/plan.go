@@ -17,6 +17,9 @@ type Policy struct {
 	Grace time.Duration
 	// NoKill stops before SIGKILL: a holder that ignores the signal stays.
 	NoKill bool
+	// Ends makes the end of the holders what the plan is about, and not the
+	// port, which others may have too: it is neither waited nor looked for.
+	Ends bool
 	// Fast leaves out the polite signal and its grace: SIGKILL at once. NoKill
 	// overrides it.
 	Fast bool
@@ -24,8 +27,9 @@ type Policy struct {
 	// (SOCK_DESTROY) instead of waiting for it: TIME-WAIT sockets, orphans,
 	// and the connection of a client that happens to use the port.
 	Destroy bool
-	// Watch is how long the port is watched after the bind has succeeded, where
-	// it looks as if something starts the holder again; 0 is not at all.
+	// Watch is how long the port is watched at least after the bind has
+	// succeeded, where it looks as if something starts the holder again, and
+	// longer where that is known to take its time; 0 is not at all.
 	Watch time.Duration
 	// Wait bounds the wait until the port can be bound.
 	Wait time.Duration
@@ -38,9 +42,9 @@ type Policy struct {
 }
 
 // DefaultPolicy is SIGTERM, 3 s, SIGKILL, then up to 3 s until the port can
-// be bound, with a safety net of 150 ms.
+// be bound, with a safety net of 150 ms, and a look whether the holder returns.
 func DefaultPolicy() Policy {
-	return Policy{Grace: 3 * time.Second, Wait: netstate.ReclaimWait, Interval: 150 * time.Millisecond}
+	return Policy{Grace: 3 * time.Second, Wait: netstate.ReclaimWait, Interval: 150 * time.Millisecond, Watch: DefaultWatch}
 }
 
 // StepKind is what a step does.
@@ -146,6 +150,9 @@ func NewPlan(v netstate.Verdict, policy Policy, self Self) Plan {
 		case netstate.ReasonDenied, netstate.ReasonNoAddress, netstate.ReasonUnknown:
 			p.refuse(netstate.Holder{}, v.Summary)
 		}
+	}
+	if policy.Ends {
+		return p
 	}
 	p.Steps = append(p.Steps, Step{
 		Kind:   StepWait,

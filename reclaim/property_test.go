@@ -31,6 +31,12 @@ func newForest(rng *rand.Rand) *forest {
 		if rng.IntN(6) == 0 {
 			h.Unit = "web.service"
 		}
+		if rng.IntN(6) == 0 { // it may stand in for others, or run under somebody
+			h.Supervisor = &netstate.Supervisor{
+				Kind: []netstate.SupervisorKind{netstate.SupervisorSystemdUser, netstate.SupervisorDocker, netstate.SupervisorPM2}[rng.IntN(3)],
+				PID:  []int{0, 1, pid}[rng.IntN(3)], HoldsPort: rng.IntN(2) == 0, Restarts: netstate.TriOf(rng.IntN(2) == 0),
+			}
+		}
 		f.all = append(f.all, h)
 	}
 	add(1, nil)
@@ -46,7 +52,7 @@ func newForest(rng *rand.Rand) *forest {
 	}
 	f.all = append(f.all, netstate.Holder{ID: netstate.ProcessID{PID: 0}})
 	me := pids[rng.IntN(len(pids))]
-	f.self = Self{PID: me, UID: []int{0, 1000}[rng.IntN(2)], Destroy: rng.IntN(2) == 0}
+	f.self = Self{PID: me, UID: []int{0, 1000}[rng.IntN(2)], Destroy: rng.IntN(2) == 0, Blunt: rng.IntN(8) == 0}
 	for _, p := range parents[me] {
 		if p.PID > 0 {
 			f.self.Ancestors = append(f.self.Ancestors, p.PID)
@@ -102,7 +108,7 @@ func TestRandomPlans(t *testing.T) {
 		v := f.verdict()
 		policy := DefaultPolicy()
 		policy.Fast, policy.NoKill, policy.Destroy = rng.IntN(2) == 0, rng.IntN(3) == 0, rng.IntN(2) == 0
-		policy.Watch = time.Duration(rng.IntN(2)) * time.Second
+		policy.Watch, policy.Ends = time.Duration(rng.IntN(2))*time.Second, rng.IntN(4) == 0
 		p := NewPlan(v, policy, f.self)
 		bad := func(format string, args ...any) {
 			t.Helper()
@@ -125,6 +131,10 @@ func TestRandomPlans(t *testing.T) {
 					bad("%d holds no blocking socket but as a client", pid)
 				case s.Kind == StepKill && policy.NoKill:
 					bad("SIGKILL without leave")
+				case s.Kind == StepTerm && f.self.Blunt:
+					bad("a polite signal where there is none")
+				case standsIn(s.Holder) != "":
+					bad("%d holds the port for others", pid)
 				}
 			case StepCut:
 				cuts++
@@ -140,7 +150,7 @@ func TestRandomPlans(t *testing.T) {
 			case StepShutdown:
 				shut++
 				for _, l := range s.Sockets {
-					if l.State != netstate.Listen || !v.Caps.AllHolders || !v.Spec.ReuseAddr {
+					if policy.Ends || l.State != netstate.Listen || !v.Caps.AllHolders || !v.Spec.ReuseAddr {
 						bad("%s is shut down", l.State)
 					}
 					if p.Feasible && !allKilled(&p, l) {

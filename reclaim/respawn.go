@@ -9,9 +9,30 @@ import (
 	"berth/netstate"
 )
 
-// DefaultWatch is long enough to see what a supervisor starts again at once or
-// after the 100 ms that systemd waits by default (RestartSec).
-const DefaultWatch = 500 * time.Millisecond
+// DefaultWatch is long enough to see what is started again at once, and has to
+// load before it listens.
+const DefaultWatch = time.Second
+
+// respawnSlack is how long what was started again may need to listen.
+const respawnSlack = time.Second
+
+// watchAtMost bounds a watch: whoever waits for the port does not wait for a
+// supervisor that takes minutes, of which the plan's risks tell.
+const watchAtMost = 12 * time.Second
+
+// pauses are how long supervisors wait before they start a program again, where
+// that is not 0 or not written in a unit. Those that wait longer each time are
+// here with their first pause.
+var pauses = map[netstate.SupervisorKind]time.Duration{
+	netstate.SupervisorLaunchd:     10 * time.Second, // ThrottleInterval
+	netstate.SupervisorRunit:       time.Second,
+	netstate.SupervisorS6:          time.Second,
+	netstate.SupervisorDaemontools: time.Second,
+	netstate.SupervisorSupervisord: time.Second,
+	netstate.SupervisorPM2:         100 * time.Millisecond,
+	netstate.SupervisorDocker:      100 * time.Millisecond,
+	netstate.SupervisorPodman:      100 * time.Millisecond,
+}
 
 // interactive are the parents that start a server once and leave it at that.
 var interactive = []string{
@@ -19,22 +40,47 @@ var interactive = []string{
 }
 
 // addWatch adds a look after the bind, where something is there that may start
-// a target again.
+// a target again: the longest that any of the targets needs.
 func (p *Plan) addWatch(targets []netstate.Holder, self Self) {
 	if p.Policy.Watch <= 0 {
 		return
 	}
+	var watch Step
 	for _, h := range targets {
-		if who := restarter(h, targets, self); who != "" {
-			p.Steps = append(p.Steps, Step{Kind: StepWatch, Holder: h, AtMost: p.Policy.Watch,
-				Text: fmt.Sprintf("watch whether %s starts %s again", who, name(h))})
-			return
+		who := restarter(h, targets, self)
+		if d := max(p.Policy.Watch, min(pause(h)+respawnSlack, watchAtMost)); who != "" && d > watch.AtMost {
+			watch = Step{Kind: StepWatch, Holder: h, AtMost: d, Text: fmt.Sprintf("watch whether %s starts %s again", who, name(h))}
 		}
+	}
+	if watch.Kind != "" {
+		p.Steps = append(p.Steps, watch)
 	}
 }
 
-// restarter names what may start a process again once it is stopped, or "".
+// pause is how long a holder's supervisor waits before it starts it again, as
+// far as that is known.
+func pause(h netstate.Holder) time.Duration {
+	if h.Supervisor == nil {
+		return 0
+	}
+	return max(h.Supervisor.Delay, pauses[h.Supervisor.Kind])
+}
+
+// restarter names what may start a process again as soon as it is stopped, or
+// "".
 func restarter(h netstate.Holder, targets []netstate.Holder, self Self) string {
+	stopped := func(pid int) bool {
+		return slices.ContainsFunc(targets, func(t netstate.Holder) bool { return t.ID.PID == pid })
+	}
+	if s := h.Supervisor; s != nil {
+		if s.Restarts == netstate.No || s.OnChange || s.PID == h.ID.PID || s.PID > 1 && stopped(s.PID) {
+			return ""
+		}
+		if s.Name == "" {
+			return supervisorText(s)
+		}
+		return supervisorText(s) + " (" + netstate.PlainName(s.Name) + ")"
+	}
 	switch {
 	case strings.HasSuffix(h.Unit, ".service"):
 		return "systemd (" + netstate.PlainName(h.Unit) + ")"
@@ -44,8 +90,7 @@ func restarter(h netstate.Holder, targets []netstate.Holder, self Self) string {
 		return ""
 	}
 	parent := h.Parents[0]
-	stopped := func(t netstate.Holder) bool { return t.ID.PID == parent.PID }
-	if parent.PID == self.PID || slices.Contains(self.Ancestors, parent.PID) || slices.ContainsFunc(targets, stopped) ||
+	if parent.PID == self.PID || slices.Contains(self.Ancestors, parent.PID) || stopped(parent.PID) ||
 		slices.Contains(interactive, strings.TrimPrefix(parent.Name, "-")) {
 		return ""
 	}

@@ -60,6 +60,7 @@ func die(err error) {
 //	plain       listen without SO_REUSEADDR
 //	reuseport   listen with SO_REUSEPORT
 //	closing     close every connection at once
+//	drains      close the listener at SIGTERM and go on
 //	fork        on SIGUSR1 start a child that shares the listener, and say its pid
 //	two         have a second listener, and say where
 //	session     start that child at once, in a session of its own
@@ -129,6 +130,14 @@ func hold(words []string) {
 			}
 		}
 	}()
+	if has("drains") {
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		go func() {
+			<-term
+			ln.Close()
+		}()
+	}
 	go func() {
 		<-told
 		if has("fork") {

@@ -28,6 +28,9 @@ type Held struct {
 	plan   Plan
 	opened map[int]Process // by pid
 	failed map[int]error   // why a target could not be opened
+	// bind is the probe after a shutdown, which is prepared if there is one.
+	bind   func() netstate.Probe
+	unbind func()
 }
 
 // Hold takes hold of the targets of a plan that is about to be shown, so that
@@ -47,6 +50,9 @@ func Hold(k Kernel, plan Plan) *Held {
 		}
 		h.opened[t.ID.PID] = p
 	}
+	if slices.ContainsFunc(plan.Steps, func(s Step) bool { return s.Kind == StepShutdown }) {
+		h.bind, h.unbind = k.Ready(plan.Spec)
+	}
 	return h
 }
 
@@ -56,6 +62,10 @@ func (h *Held) Close() {
 		p.Close()
 		delete(h.opened, pid)
 	}
+	if h.unbind != nil {
+		h.unbind()
+		h.unbind = nil
+	}
 }
 
 // Run is the function of that name. It can be called once.
@@ -63,7 +73,7 @@ func (h *Held) Run(ctx context.Context, on func(Event)) error {
 	if !h.plan.Feasible {
 		return &InfeasibleError{Plan: h.plan}
 	}
-	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}}
+	r := &run{Held: h, on: on, sentAt: map[int]time.Time{}, endedAt: map[int]time.Time{}, draining: map[int]bool{}}
 	err := r.run(ctx)
 	if settled := r.settle(ctx); err == nil {
 		err = settled
@@ -83,7 +93,11 @@ type run struct {
 	// endedAt says when a target ended, or was sent a SIGKILL that nothing
 	// waits for; zero if it had ended before.
 	endedAt map[int]time.Time
-	// first is a probe that was made right after the shutdown, for the wait.
+	// draining are the targets that were reported as such, by pid; freed is set
+	// when a bind has succeeded with them there, and nobody is to be killed.
+	draining map[int]bool
+	freed    bool
+	// first is a probe that was made before the wait, for it.
 	first *netstate.Probe
 	// done says what cannot be taken back.
 	done []string
@@ -123,6 +137,9 @@ func (r *run) run(ctx context.Context) error {
 		group := i
 		for i < len(r.plan.Steps) && r.plan.Steps[i].Kind == kind {
 			i++
+		}
+		if r.freed && group < r.waitStep() {
+			continue // the port is free without it
 		}
 		var err error
 		switch kind {
@@ -199,28 +216,50 @@ func (r *run) cut(ctx context.Context, from, to int) error {
 	return nil
 }
 
+// destroyRounds bounds how often what lingers is read and destroyed. A
+// connection that was still closing when it was read can be another socket
+// twice before it is destroyed (FIN-WAIT-1, FIN-WAIT-2, TIME-WAIT), and one
+// that a process was only just closing was not yet there to be read. What still
+// appears after that is made faster than it can be destroyed.
+const destroyRounds = 4
+
 // destroy ends what only the kernel holds now. The sockets are read again,
-// since those of a holder that has just ended are the ones that count.
+// since those of a holder that has just ended are the ones that count, and then
+// once more as long as a bind is refused by others than those destroyed.
 func (r *run) destroy(ctx context.Context) error {
-	v, err := r.k.Why(ctx, r.plan.Spec)
-	if err != nil {
-		return err
-	}
-	var sockets []netstate.Socket
-	for i := range v.Blockers {
-		if s := &v.Blockers[i].Socket; s.Lingering() {
-			sockets = append(sockets, *s)
+	for range destroyRounds {
+		v, err := r.k.Why(ctx, r.plan.Spec)
+		if err != nil {
+			return err
 		}
-	}
-	if len(sockets) == 0 {
-		return nil
-	}
-	n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)
-	r.emit(Event{Kind: EventDestroyed, Step: r.step, Count: n})
-	if err != nil {
-		err = fmt.Errorf("destroyed %d of %d sockets: %w", n, len(sockets), err)
-		r.emit(Event{Kind: EventError, Step: r.step, Err: err})
-		return err
+		var sockets []netstate.Socket
+		for i := range v.Blockers {
+			if s := &v.Blockers[i].Socket; s.Lingering() {
+				sockets = append(sockets, *s)
+			}
+		}
+		switch {
+		case len(sockets) > 0:
+		case v.Reason == netstate.ReasonUnknown && len(v.Blockers) == 0:
+			continue // a connection that becomes TIME-WAIT is in no table for a moment
+		default:
+			return nil
+		}
+		n, err := r.k.Destroy(ctx, r.plan.Spec, sockets)
+		r.emit(Event{Kind: EventDestroyed, Step: r.step, Count: n})
+		if err != nil {
+			err = fmt.Errorf("destroyed %d of %d sockets: %w", n, len(sockets), err)
+			r.emit(Event{Kind: EventError, Step: r.step, Err: err})
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		probe := r.k.TryBind(r.plan.Spec)
+		if probe.Class() != netstate.ClassInUse {
+			r.first = &probe
+			return nil
+		}
 	}
 	return nil
 }
@@ -247,18 +286,31 @@ func (r *run) isBack(v *netstate.Verdict) error {
 	return back
 }
 
-// watch looks a few times whether a stopped holder comes back, and the last
-// time when the step's time is over.
+// watchEvery is the longest pause between two looks. A look makes a bind, so
+// there are few, and the interval that is told comes from the start time of the
+// new holder and not from when it was seen.
+const watchEvery = 500 * time.Millisecond
+
+// watch looks whether a stopped holder comes back, a few times and at last when
+// the step's time is over.
 func (r *run) watch(ctx context.Context) error {
 	const looks = 4
-	pause := time.NewTicker(max(r.plan.Steps[r.step].AtMost/looks, 1))
-	defer pause.Stop()
-	for range looks {
+	atMost := r.plan.Steps[r.step].AtMost
+	end := time.Now().Add(atMost)
+	r.emit(Event{Kind: EventWatch, Step: r.step, Holder: r.plan.Steps[r.step].Holder, Deadline: end})
+	for {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil
+		}
+		pause := time.NewTimer(min(max(atMost/looks, 1), watchEvery, left))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return ctx.Err()
 		}
+		r.leave()
 		v, err := r.k.Why(ctx, r.plan.Spec)
 		if err != nil {
 			return err
@@ -267,7 +319,23 @@ func (r *run) watch(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+}
+
+// leave reports the end of those who went on after they had let the port go:
+// only then can another take their place.
+func (r *run) leave() {
+	for i := range r.plan.Steps {
+		s := &r.plan.Steps[i]
+		p := r.opened[s.Holder.ID.PID]
+		if s.Kind != StepTerm || p == nil || !r.draining[s.Holder.ID.PID] {
+			continue
+		}
+		select {
+		case <-p.Done():
+			r.gone(i)
+		default:
+		}
+	}
 }
 
 // settle makes sure that no listener was shut down which a process still

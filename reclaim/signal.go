@@ -40,7 +40,7 @@ func SignalName(sig syscall.Signal) string {
 		}
 	}
 	if sig == syscall.SIGKILL {
-		return "SIGKILL"
+		return killName
 	}
 	return fmt.Sprintf("signal %d", int(sig))
 }

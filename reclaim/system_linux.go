@@ -43,7 +43,13 @@ func (*System) Open(h netstate.Holder) (Process, error) {
 		file.Close()
 		return nil, err
 	}
-	p := &pidfdProcess{holder: h, file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
+	// Opened now, it shows the name of this very process for as long as it is
+	// open, and takes no look-up when it counts. Without it no name is compared.
+	comm, err := unix.Open(fmt.Sprintf("/proc/%d/comm", id.PID), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		comm = -1
+	}
+	p := &pidfdProcess{holder: h, comm: comm, file: file, raw: raw, done: make(chan struct{}), watched: make(chan struct{})}
 	go p.watch()
 	return p, nil
 }
@@ -52,6 +58,7 @@ func (*System) Open(h netstate.Holder) (Process, error) {
 // Close ends the watching goroutine.
 type pidfdProcess struct {
 	holder netstate.Holder
+	comm   int // -1 if it cannot be read
 	file   interface{ Close() error }
 	raw    interface {
 		Read(func(fd uintptr) bool) error
@@ -80,10 +87,10 @@ func (p *pidfdProcess) watch() {
 func (p *pidfdProcess) Done() <-chan struct{} { return p.done }
 
 // Check compares the kernel's name of the process (comm), which each exec sets
-// anew to that of the program. The number is still that of the process if its
-// pidfd says that it lives after the name was read.
+// anew to that of the program. The number was that of the process when comm was
+// opened, if its pidfd says that it lives after the name was read.
 func (p *pidfdProcess) Check() error {
-	now, err := commandName(p.holder.ID.PID)
+	now, err := p.name()
 	select {
 	case <-p.done:
 		return ErrGone
@@ -98,14 +105,12 @@ func (p *pidfdProcess) Check() error {
 	return nil
 }
 
-func commandName(pid int) (string, error) {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/comm", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
+func (p *pidfdProcess) name() (string, error) {
+	if p.comm < 0 {
+		return "", errors.ErrUnsupported
 	}
-	defer unix.Close(fd)
 	var buf [32]byte
-	n, err := unix.Read(fd, buf[:])
+	n, err := unix.Pread(p.comm, buf[:], 0)
 	return strings.TrimSuffix(string(buf[:max(n, 0)]), "\n"), err
 }
 
@@ -132,7 +137,20 @@ func (p *pidfdProcess) Signal(sig syscall.Signal) error {
 func (p *pidfdProcess) Close() error {
 	err := p.file.Close()
 	<-p.watched
+	if p.comm >= 0 {
+		unix.Close(p.comm)
+		p.comm = -1
+	}
 	return err
+}
+
+// Ready falls back to a whole bind where none can be prepared.
+func (k *System) Ready(spec netstate.BindSpec) (bind func() netstate.Probe, close func()) {
+	b, err := netstate.PrepareBind(spec)
+	if err != nil {
+		return func() netstate.Probe { return k.TryBind(spec) }, func() {}
+	}
+	return b.Try, b.Close
 }
 
 // Destroy ends each socket by its cookie, so that a new socket at the same
@@ -205,6 +223,11 @@ func (*System) Wake(ctx context.Context, spec netstate.BindSpec) <-chan struct{}
 	}()
 	return wake
 }
+
+const blunt = false
+
+// killName is what ends a process here.
+const killName = "SIGKILL"
 
 func mayDestroy() bool { return netstate.MayDestroy() }
 

@@ -98,6 +98,11 @@ func (p *polledProcess) Close() error {
 	return p.proc.Release()
 }
 
+// Ready prepares nothing.
+func (k *System) Ready(spec netstate.BindSpec) (bind func() netstate.Probe, close func()) {
+	return func() netstate.Probe { return k.TryBind(spec) }, func() {}
+}
+
 // Destroy is not possible here: the sockets end by themselves.
 func (*System) Destroy(context.Context, netstate.BindSpec, []netstate.Socket) (int, error) {
 	return 0, fmt.Errorf("destroying single sockets: %w on this system", errors.ErrUnsupported)

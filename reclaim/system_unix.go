@@ -9,6 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const blunt = false
+
+// killName is what ends a process here.
+const killName = "SIGKILL"
+
 func deliverable(sig syscall.Signal) os.Signal { return sig }
 
 // terminalLeader returns the process that leads this terminal's session, or 0.

@@ -119,6 +119,10 @@ func (p *Plan) addLadder(targets []netstate.Holder, self Self) {
 			p.Feasible = false
 		}
 	}
+	if self.Blunt && len(targets) > 0 {
+		p.addBluntly(targets)
+		return
+	}
 	if !p.Policy.Fast {
 		for _, h := range targets {
 			p.Steps = append(p.Steps, Step{Kind: StepTerm, Holder: h, Signal: p.Policy.Signal, AtMost: p.Policy.Grace, Needs: self.lacks(h),
@@ -128,7 +132,10 @@ func (p *Plan) addLadder(targets []netstate.Holder, self Self) {
 	if p.Policy.NoKill || len(targets) == 0 {
 		return
 	}
-	when := "if it is still alive: "
+	when := "if the port is still held: "
+	if p.Policy.Ends {
+		when = "if it is still alive: "
+	}
 	if p.Policy.Fast {
 		when = ""
 		p.Risks = append(p.Risks, "SIGKILL at once: unsaved work is lost, no shutdown hook runs, and files may stay locked for the moment that the process takes to end")
@@ -137,7 +144,25 @@ func (p *Plan) addLadder(targets []netstate.Holder, self Self) {
 		p.Steps = append(p.Steps, Step{Kind: StepKill, Holder: h, Signal: syscall.SIGKILL, AtMost: killAtMost, Needs: self.lacks(h),
 			Text: when + "SIGKILL to " + name(h)})
 	}
-	p.addShutdown()
+	if !p.Policy.Ends {
+		p.addShutdown() // whoever else has the listener needs it
+	}
+}
+
+// addBluntly is the ladder of a system whose only signal ends the process. What
+// no signal can ask for is not pretended: there is no grace, and a plan that
+// must not kill does nothing.
+func (p *Plan) addBluntly(targets []netstate.Holder) {
+	for _, h := range targets {
+		if p.Policy.NoKill {
+			p.refuse(h, "cannot be asked to end: this system has no polite signal, only one that ends a process at once, which --no-kill forbids")
+			continue
+		}
+		p.Steps = append(p.Steps, Step{Kind: StepKill, Holder: h, Signal: syscall.SIGKILL, AtMost: killAtMost, Text: "end " + name(h) + " at once"})
+	}
+	if !p.Policy.NoKill {
+		p.Risks = append(p.Risks, "this system has no polite signal and no grace: unsaved work is lost, and no shutdown hook runs")
+	}
 }
 
 // addShutdown lets the port be free before the killed processes are gone,
@@ -199,6 +224,38 @@ func (p *Plan) addLosses(targets []netstate.Holder, self Self) {
 			p.Risks = append(p.Risks, "the listener has no SO_REUSEADDR, so its connections may block the port as TIME-WAIT for 60 s afterwards; --destroy removes them")
 		}
 	}
+	for _, h := range targets {
+		if text := p.tooSoon(h, self); text != "" {
+			p.Risks = append(p.Risks, text)
+		}
+	}
+}
+
+// openclawShutdown is how long OpenClaw's gateway gives itself to finish what
+// its agents are doing.
+const openclawShutdown = 315 * time.Second
+
+// tooSoon warns if a target is known to take longer to shut down than it gets.
+func (p *Plan) tooSoon(h netstate.Holder, self Self) string {
+	if p.Policy.Fast || p.Policy.NoKill || self.Blunt || p.Policy.Grace >= openclawShutdown || !isOpenClaw(h.Cmdline) {
+		return ""
+	}
+	return fmt.Sprintf("%s may take up to %v to finish its work: if it still has the port after %s, SIGKILL cuts that off (--grace sets the time)",
+		name(h), openclawShutdown, netstate.Seconds(p.Policy.Grace))
+}
+
+// isOpenClaw knows the gateway by its words, or by the title that it gives
+// itself.
+func isOpenClaw(cmdline []string) bool {
+	for i, word := range cmdline {
+		switch title, _, _ := strings.Cut(base(word), " "); title {
+		case "openclaw-gateway":
+			return true
+		case "openclaw", "openclaw.mjs":
+			return slices.Contains(cmdline[i+1:], "gateway")
+		}
+	}
+	return false
 }
 
 // activated reports whether a supervisor owns the listener and lends it to the

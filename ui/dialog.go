@@ -35,7 +35,7 @@ const (
 //	┏━ Free 18789 and start the gateway? ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┓
 //	┃ 1  SIGTERM to node 4211                    at most 3.0 s           ┃
 //	┃    you · openclaw gateway run --port 18789                         ┃
-//	┃    if it is still alive: SIGKILL           at most 2.0 s           ┃
+//	┃    if the port is still held: SIGKILL      at most 2.0 s           ┃
 //	┃ 2  probe 127.0.0.1:18789 …                 at most 3.0 s           ┃
 //	┃ 3  start openclaw gateway run --port 18789                         ┃
 //	┃                                                                    ┃
@@ -130,6 +130,14 @@ func (m *Model) planned(msg planMsg) {
 	m.arm()
 }
 
+// closeDialog cancels: nothing is done, and nobody is held for it.
+func (m *Model) closeDialog() {
+	if d := m.dialog; d != nil && d.kind != dialogQuit && d.kind != dialogStop {
+		m.emit(effectDrop{d.id})
+	}
+	m.dialog = nil
+}
+
 // wantsName reports whether a name has to be typed.
 func (d *dialog) wantsName() bool { return d.planned && d.possible() && d.plan.Typed != "" }
 
@@ -156,19 +164,19 @@ func (m *Model) dialogKey(msg tea.KeyMsg) {
 	d, key := m.dialog, msg.String()
 	if !d.armed {
 		if !d.planned && key == "esc" {
-			m.dialog = nil // It has not asked anything yet.
+			m.closeDialog() // It has not asked anything yet.
 		}
 		return
 	}
 	switch {
 	case key == "esc":
-		m.dialog = nil
+		m.closeDialog()
 		return
 	case key == "enter":
 		if d.yes && d.allowed() {
 			m.confirm()
 		} else {
-			m.dialog = nil
+			m.closeDialog()
 		}
 		return
 	case key == "tab" || key == "shift+tab" || key == "left" || key == "right":
@@ -184,7 +192,7 @@ func (m *Model) dialogKey(msg tea.KeyMsg) {
 			m.confirm()
 		}
 	case "n":
-		m.dialog = nil
+		m.closeDialog()
 	case "h", "l":
 		d.yes = !d.yes && d.allowed()
 	}
@@ -219,7 +227,7 @@ func (m *Model) confirm() {
 		m.gateway.asked = true
 		m.emit(effectStop{})
 	default:
-		m.begin(d.plan, d.kind == dialogRestart)
+		m.begin(d.plan, d.kind == dialogRestart, d.id)
 	}
 }
 

@@ -32,10 +32,11 @@ type (
 		id  int
 		req PlanRequest
 	}
-	effectReclaim struct {
-		id   int
-		plan reclaim.Plan
-	}
+	// effectReclaim carries out the plan that was made for the dialog asked.
+	effectReclaim struct{ id, asked int }
+	// effectDrop lets go of the plan that was made, or is being made, for a
+	// dialog.
+	effectDrop struct{ asked int }
 	// effectCancel stops the waiting of a reclaim.
 	effectCancel struct{ id int }
 	effectLaunch struct{ id int }
@@ -50,6 +51,7 @@ func (effectReach) isEffect()   {}
 func (effectRefresh) isEffect() {}
 func (effectPlan) isEffect()    {}
 func (effectReclaim) isEffect() {}
+func (effectDrop) isEffect()    {}
 func (effectCancel) isEffect()  {}
 func (effectLaunch) isEffect()  {}
 func (effectStop) isEffect()    {}
@@ -68,6 +70,7 @@ type runner struct {
 	mu      sync.Mutex
 	closed  bool
 	cancels map[int]context.CancelFunc // of running reclaims
+	plans   map[int]*held              // by the dialog that asked
 	work    sync.WaitGroup             // all but launches
 	launch  sync.WaitGroup
 }
@@ -75,7 +78,7 @@ type runner struct {
 // newRunner takes from ctx its values, not its end: a hung-up terminal must
 // not stop a gateway that was meant to stay.
 func newRunner(ctx context.Context, engine Engine) *runner {
-	r := &runner{engine: engine, cancels: map[int]context.CancelFunc{}}
+	r := &runner{engine: engine, cancels: map[int]context.CancelFunc{}, plans: map[int]*held{}}
 	ctx = context.WithoutCancel(ctx)
 	r.ctx, r.cancelAll = context.WithCancel(ctx)
 	r.launchCtx, r.endLaunch = context.WithCancel(ctx)
@@ -90,9 +93,36 @@ func (r *runner) close() {
 	r.mu.Unlock()
 	r.cancelAll()
 	r.work.Wait()
+	for asked := range r.plans { // nobody else is there any more
+		r.drop(asked)
+	}
 	if r.engine.Gateway().Demo {
 		r.endLaunch()
 		r.launch.Wait()
+	}
+}
+
+// held is a plan that a dialog has asked for; Held is nil until it is made.
+type held struct {
+	Held
+	cancel context.CancelFunc
+}
+
+// drop lets go of a plan, or stops the making of it.
+func (r *runner) drop(asked int) {
+	r.mu.Lock()
+	h := r.plans[asked]
+	delete(r.plans, asked)
+	var made Held
+	if h != nil {
+		made = h.Held
+	}
+	r.mu.Unlock()
+	if h != nil {
+		h.cancel()
+	}
+	if made != nil {
+		made.Close()
 	}
 }
 
@@ -129,9 +159,32 @@ func (r *runner) cmd(e effect) tea.Cmd {
 	case effectRefresh:
 		r.engine.Refresh()
 	case effectPlan:
+		ctx, cancel := context.WithCancel(r.ctx)
+		h := &held{cancel: cancel}
+		r.mu.Lock()
+		r.plans[e.id] = h
+		r.mu.Unlock()
 		return r.call(func() tea.Msg {
-			plan, err := r.engine.Plan(r.ctx, e.req)
-			return planMsg{id: e.id, plan: plan, err: err}
+			plan, err := r.engine.Plan(ctx, e.req)
+			if err != nil {
+				return planMsg{id: e.id, err: err}
+			}
+			r.mu.Lock()
+			wanted := r.plans[e.id] == h
+			if wanted {
+				h.Held = plan
+			}
+			r.mu.Unlock()
+			if !wanted {
+				plan.Close()
+				return nil
+			}
+			return planMsg{id: e.id, plan: plan.Plan()}
+		})
+	case effectDrop:
+		return r.call(func() tea.Msg {
+			r.drop(e.asked)
+			return nil
 		})
 	case effectReclaim:
 		ctx, cancel := context.WithCancel(r.ctx)
@@ -140,7 +193,11 @@ func (r *runner) cmd(e effect) tea.Cmd {
 		r.mu.Unlock()
 		return r.stream(&r.work, func(send func(tea.Msg)) tea.Msg {
 			defer cancel()
-			err := r.engine.Reclaim(ctx, e.plan, func(ev reclaim.Event) { send(runMsg{e.id, ev}) })
+			defer r.drop(e.asked)
+			r.mu.Lock()
+			plan := r.plans[e.asked]
+			r.mu.Unlock()
+			err := plan.Run(ctx, func(ev reclaim.Event) { send(runMsg{e.id, ev}) })
 			return runDoneMsg{e.id, err}
 		})
 	case effectCancel:

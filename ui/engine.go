@@ -79,6 +79,15 @@ type PlanRequest struct {
 	Restart bool
 }
 
+// Held is a plan whose targets are held until Close, which is called once:
+// after Run, or instead of it.
+type Held interface {
+	Plan() reclaim.Plan
+	// Run carries the plan out, once.
+	Run(ctx context.Context, on func(reclaim.Event)) error
+	Close()
+}
+
 // GatewayInfo describes the gateway that this berth starts.
 type GatewayInfo struct {
 	Spec    netstate.BindSpec
@@ -110,8 +119,9 @@ type Engine interface {
 	// namespace.
 	Spec(ns netns.Namespace, port uint16) netstate.BindSpec
 
-	Plan(ctx context.Context, req PlanRequest) (reclaim.Plan, error)
-	Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error
+	// Plan makes a plan and holds its targets, so that what is confirmed is
+	// what was shown.
+	Plan(ctx context.Context, req PlanRequest) (Held, error)
 
 	Gateway() GatewayInfo
 	// StartGateway launches and watches the gateway until it ends, fails or

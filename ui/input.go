@@ -177,6 +177,7 @@ func (m *Model) quit(ctrlC bool) {
 		return
 	}
 	m.help.open = false
+	m.closeDialog()
 	m.dialog = &dialog{kind: dialogQuit, id: m.newID()}
 	m.arm()
 }

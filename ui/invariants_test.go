@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -157,7 +156,7 @@ var screens = map[string]func(*stage){
 		st.press("n")
 		st.advance(0)
 		spec := st.script.Spec(st.script.spaces[7], 18789)
-		st.m.begin(planOf(st, PlanRequest{Spec: spec}), false)
+		st.m.begin(planOf(st, PlanRequest{Spec: spec}), false, 0)
 		st.do(st.m.out)
 		st.advance(300 * time.Millisecond)
 	},
@@ -172,17 +171,17 @@ var screens = map[string]func(*stage){
 	"kill":   func(st *stage) { st.press("enter"); st.advance(time.Second); st.press("x"); st.advance(grace) },
 	"help":   func(st *stage) { st.press("?", "j", "j") },
 	"running": func(st *stage) {
-		st.m.begin(mustPlan(st), true)
+		st.m.begin(mustPlan(st), true, 0)
 		st.do(st.m.out)
 		st.advance(2300 * time.Millisecond)
 	},
 	"served": func(st *stage) {
-		st.m.begin(mustPlan(st), true)
+		st.m.begin(mustPlan(st), true, 0)
 		st.do(st.m.out)
 		st.advance(8 * time.Second)
 	},
 	"quit": func(st *stage) {
-		st.m.begin(mustPlan(st), true)
+		st.m.begin(mustPlan(st), true, 0)
 		st.do(st.m.out)
 		st.press("q")
 		st.advance(grace)
@@ -205,7 +204,7 @@ func mustPlan(st *stage) reclaim.Plan {
 }
 
 func planOf(st *stage, req PlanRequest) reclaim.Plan {
-	plan, err := st.script.Plan(context.Background(), req)
+	plan, err := st.script.plan(req)
 	if err != nil {
 		panic(err)
 	}

@@ -26,6 +26,8 @@ type jobStep struct {
 	state stepState
 	since time.Time // when it began
 	note  string    // what came of it
+
+	destroyed int // sockets, so far
 }
 
 // jobEvent is one line of what happened.
@@ -154,6 +156,9 @@ func (j *job) apply(e reclaim.Event) {
 		j.log(e.At, "signal", false, e.Signal+" to "+who(e.Holder))
 	case reclaim.EventExit:
 		j.exited(e)
+	case reclaim.EventDraining:
+		set(stepDone, "let the port go")
+		j.log(e.At, "draining", false, who(e.Holder)+" may still be finishing its work")
 	case reclaim.EventStale:
 		set(stepFailed, "another program now")
 		j.log(e.At, "stale", true, fmt.Sprintf("%d is now another program; nothing was signalled", e.Holder.ID.PID))
@@ -161,7 +166,10 @@ func (j *job) apply(e reclaim.Event) {
 		set(stepFailed, "still alive")
 		j.log(e.At, "survived", true, who(e.Holder)+" did not end")
 	case reclaim.EventDestroyed:
-		set(stepDone, count(e.Count, "socket", "sockets")+" destroyed")
+		if s != nil {
+			s.destroyed += e.Count // by rounds
+			set(stepDone, count(s.destroyed, "socket", "sockets")+" destroyed")
+		}
 		j.log(e.At, "destroy", false, count(e.Count, "socket", "sockets")+" destroyed")
 	case reclaim.EventCut:
 		set(stepDone, "destroyed")
@@ -176,6 +184,9 @@ func (j *job) apply(e reclaim.Event) {
 		j.log(e.At, "shutdown", false, count(e.Count, "listener", "listeners")+" shut down")
 	case reclaim.EventRestored:
 		j.log(e.At, "shared", true, who(e.Holder)+" shares the listener")
+	case reclaim.EventWatch:
+		set(stepRunning, "")
+		j.log(e.At, "watch", false, "whether "+who(e.Holder)+" is started again")
 	case reclaim.EventRespawn:
 		j.log(e.At, "respawn", true, who(e.Holder)+" was started again")
 	case reclaim.EventProbe:
@@ -186,10 +197,11 @@ func (j *job) apply(e reclaim.Event) {
 			w.state, w.note = stepDone, "after "+short(e.Took)+", "+count(j.probed, "probe", "probes")
 		}
 		for i := range j.steps {
-			switch s := &j.steps[i]; s.state {
-			case stepPending:
+			switch s := &j.steps[i]; {
+			case s.Kind == reclaim.StepWatch: // it begins only now
+			case s.state == stepPending:
 				s.state, s.note = stepSkipped, "not needed"
-			case stepRunning:
+			case s.state == stepRunning:
 				s.state, s.note = stepDone, "still ending" // its listener was shut down
 			}
 		}
@@ -408,23 +420,35 @@ func (m *Model) runEnded(msg runDoneMsg) {
 	case msg.err != nil:
 		j.finish(phaseFailed, m.now, msg.err)
 	case j.restart && !j.stopping:
+		j.watched()
 		j.phase = phaseLaunch
 		m.launch()
 	default:
+		j.watched()
 		j.finish(phaseDone, m.now, nil)
 	}
 }
 
-// begin carries out a plan that was confirmed.
-func (m *Model) begin(plan reclaim.Plan, restart bool) {
+// watched closes the step that has looked for a respawn and has seen none.
+func (j *job) watched() {
+	for i := range j.steps {
+		if s := &j.steps[i]; s.Kind == reclaim.StepWatch && s.state == stepRunning {
+			s.state, s.note = stepDone, "it has not come back"
+		}
+	}
+}
+
+// begin carries out a plan that was confirmed in the dialog asked.
+func (m *Model) begin(plan reclaim.Plan, restart bool, asked int) {
 	m.job = newJob(m.newID(), plan, restart)
 	m.page, m.pausedAt = onRun, time.Time{}
 	m.show()
 	if plan.Empty() && restart {
 		m.job.steps = nil // nothing to free
 		m.job.phase = phaseLaunch
+		m.emit(effectDrop{asked})
 		m.launch()
 		return
 	}
-	m.emit(effectReclaim{m.job.id, plan})
+	m.emit(effectReclaim{m.job.id, asked})
 }

@@ -75,7 +75,7 @@ func guarded(t *testing.T, st *stage, key tea.KeyMsg) {
 			if before.plan.Typed != "" && before.typed != before.plan.Typed {
 				t.Fatalf("%q began a plan with %q typed, want %q", key, before.typed, before.plan.Typed)
 			}
-			if !e.plan.Feasible {
+			if e.asked != before.id || !before.plan.Feasible {
 				t.Fatalf("%q began a plan that is not feasible", key)
 			}
 		case effectStop:
@@ -105,6 +105,16 @@ func play(t *testing.T, script []byte) {
 			return
 		}
 		st.advance(gaps[(int(b)/len(keys)+i)%len(gaps)])
+		most := 0 // what is held is what is asked about, or what is being done
+		if d := st.m.dialog; d != nil && d.kind != dialogStop && d.kind != dialogQuit {
+			most++
+		}
+		if st.m.job.freeing() {
+			most++
+		}
+		if st.script.holds > most {
+			t.Fatalf("%d plans are held, and at most %d can be meant", st.script.holds, most)
+		}
 		if i%16 == 0 {
 			check(t, st, 80, 24)
 		}

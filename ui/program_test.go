@@ -12,8 +12,6 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
-
-	"berth/reclaim"
 )
 
 // live lets a script run on the clock until ctx ends, as the engine of a real
@@ -52,8 +50,10 @@ type program struct {
 	err chan error
 }
 
-func runProgram(ctx context.Context, s *script) *program {
-	p := &program{m: New(live(ctx, s), opts()), err: make(chan error, 1)}
+func runProgram(ctx context.Context, s *script) *program { return runProgramOn(ctx, live(ctx, s)) }
+
+func runProgramOn(ctx context.Context, engine Engine) *program {
+	p := &program{m: New(engine, opts()), err: make(chan error, 1)}
 	p.Program = tea.NewProgram(p.m, tea.WithoutSignalHandler(), tea.WithInput(nil), tea.WithOutput(&p.out), tea.WithContext(ctx))
 	go func() {
 		_, err := p.Run()
@@ -235,7 +235,7 @@ func TestRunEndsWithContext(t *testing.T) {
 // broken is an engine in which planning panics.
 type broken struct{ *script }
 
-func (broken) Plan(context.Context, PlanRequest) (reclaim.Plan, error) { panic("a bug in the planner") }
+func (broken) Plan(context.Context, PlanRequest) (Held, error) { panic("a bug in the planner") }
 
 func TestRunRestoresAfterPanic(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

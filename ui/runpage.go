@@ -185,7 +185,7 @@ func (j *job) progress(m *Model, s *jobStep, w int) []string {
 			after = ""
 		}
 		return []string{bar(s.since.Add(s.AtMost), s.AtMost, after)}
-	case reclaim.StepKill:
+	case reclaim.StepKill, reclaim.StepWatch:
 		return []string{bar(s.since.Add(s.AtMost), s.AtMost, "")}
 	case reclaim.StepWait:
 		rows := []string{j.marks(m, w)}

@@ -56,6 +56,7 @@ type script struct {
 
 	observations chan Observation
 	plans        []PlanRequest
+	holds        int // plans that are not closed
 	launches     int
 	stops        int
 }
@@ -215,7 +216,41 @@ func (s *script) time() time.Time {
 	return s.now
 }
 
-func (s *script) Plan(_ context.Context, req PlanRequest) (reclaim.Plan, error) {
+func (s *script) Plan(_ context.Context, req PlanRequest) (Held, error) {
+	plan, err := s.plan(req)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holds++
+	return &scriptHeld{s: s, plan: plan}, nil
+}
+
+// scriptHeld is a plan of the script. Closing it more than once is a fault.
+type scriptHeld struct {
+	s      *script
+	plan   reclaim.Plan
+	closed bool
+}
+
+func (h *scriptHeld) Plan() reclaim.Plan { return h.plan }
+
+func (h *scriptHeld) Run(ctx context.Context, on func(reclaim.Event)) error {
+	return h.s.reclaim(ctx, h.plan, on)
+}
+
+func (h *scriptHeld) Close() {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	if h.closed {
+		panic("a plan was let go of twice")
+	}
+	h.closed = true
+	h.s.holds--
+}
+
+func (s *script) plan(req PlanRequest) (reclaim.Plan, error) {
 	v := s.why(req.Spec, s.time())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,9 +281,9 @@ func (s *script) until(ctx context.Context, at time.Time) error {
 	return ctx.Err()
 }
 
-// Reclaim carries out a plan on the machine: each event has the time at which
+// reclaim carries out a plan on the machine: each event has the time at which
 // it happens, which is later than now if it is yet to come.
-func (s *script) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
+func (s *script) reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
 	at := s.time().Add(10 * time.Millisecond)
 	step := 0
 	emit := func(e reclaim.Event) error {

@@ -25,10 +25,11 @@ type stage struct {
 	timers  []stageTimer
 	streams []*stream
 	cancels map[int]context.CancelFunc
-	next    time.Time // of the next reading
-	waiting bool      // the model waits for a reading
-	ended   bool      // the model has quit
-	done    []effect  // everything that the model wanted, for the tests
+	held    map[int]Held // by the dialog that asked
+	next    time.Time    // of the next reading
+	waiting bool         // the model waits for a reading
+	ended   bool         // the model has quit
+	done    []effect     // everything that the model wanted, for the tests
 
 	film []Frame // what record has taken
 }
@@ -52,7 +53,7 @@ type stream struct {
 const reading = time.Second
 
 func newStage(s *script, opts Options, width, height int) *stage {
-	st := &stage{m: newModel(s, opts), script: s, now: s.now, cancels: map[int]context.CancelFunc{}}
+	st := &stage{m: newModel(s, opts), script: s, now: s.now, cancels: map[int]context.CancelFunc{}, held: map[int]Held{}}
 	st.next = st.now
 	st.do(st.m.start())
 	st.send(tea.WindowSizeMsg{Width: width, Height: height})
@@ -104,11 +105,25 @@ func (st *stage) do(effects []effect) {
 		case effectRefresh:
 			st.next = st.now
 		case effectPlan:
-			plan, err := st.script.Plan(context.Background(), e.req)
-			st.send(planMsg{e.id, plan, err})
+			held, err := st.script.Plan(context.Background(), e.req)
+			if err != nil {
+				st.send(planMsg{id: e.id, err: err})
+				break
+			}
+			st.held[e.id] = held
+			st.send(planMsg{id: e.id, plan: held.Plan()})
+		case effectDrop:
+			st.drop(e.asked)
 		case effectReclaim:
+			held := st.held[e.asked]
+			if held == nil { // a test has begun without a dialog
+				held = &scriptHeld{s: st.script, plan: st.m.job.plan}
+				st.script.holds++
+				st.held[e.asked] = held
+			}
 			st.cancels[e.id] = st.open(func(ctx context.Context, send func(tea.Msg)) tea.Msg {
-				return runDoneMsg{e.id, st.script.Reclaim(ctx, e.plan, func(ev reclaim.Event) { send(runMsg{e.id, ev}) })}
+				defer st.drop(e.asked)
+				return runDoneMsg{e.id, held.Run(ctx, func(ev reclaim.Event) { send(runMsg{e.id, ev}) })}
 			})
 		case effectCancel:
 			if cancel := st.cancels[e.id]; cancel != nil {
@@ -129,6 +144,13 @@ func (st *stage) do(effects []effect) {
 		case effectQuit:
 			st.ended = true
 		}
+	}
+}
+
+func (st *stage) drop(asked int) {
+	if h := st.held[asked]; h != nil {
+		delete(st.held, asked)
+		h.Close()
 	}
 }
 

@@ -293,7 +293,7 @@ func TestEventsAreKept(t *testing.T) {
 func TestSurvivedRun(t *testing.T) {
 	st := start(t)
 	plan := mustPlan(st)
-	st.m.begin(plan, false)
+	st.m.begin(plan, false, 0)
 	id := st.m.job.id
 	h := plan.Steps[0].Holder
 	send := func(after time.Duration, e reclaim.Event) {

@@ -212,6 +212,11 @@ func (k *Kernel) TryBind(spec netstate.BindSpec) netstate.Probe {
 	return k.tryBind(spec)
 }
 
+// Ready prepares nothing: the bind takes no time here.
+func (k *Kernel) Ready(spec netstate.BindSpec) (bind func() netstate.Probe, close func()) {
+	return func() netstate.Probe { return k.TryBind(spec) }, func() {}
+}
+
 func (k *Kernel) tryBind(spec netstate.BindSpec) netstate.Probe {
 	probe := netstate.Probe{Spec: spec, At: time.Now()}
 	if len(k.answers) > 0 {

@@ -2,6 +2,7 @@ package netstatetest
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ type Behaviour struct {
 	// Never ignores the signal; for SIGKILL that is a process stuck in the
 	// kernel.
 	Term, Kill time.Duration
+	// Close is how long after a polite signal it closes its listeners, to
+	// finish its work without them; 0 keeps them to its end.
+	Close time.Duration
 	// Keep is the answer to every try to take a listener, such as EPERM.
 	Keep error
 	// Refuse is the answer to every signal instead, such as EPERM.
@@ -131,11 +135,28 @@ func (p *Process) signal(op string, after time.Duration) error {
 		return ErrGone
 	case p.does.Refuse != nil:
 		return p.does.Refuse
-	case after != Never:
+	}
+	if op == "term" && p.does.Close > 0 {
+		time.AfterFunc(p.does.Close, p.closeListeners)
+	}
+	if after != Never {
 		// By a timer even if at once: a signal returns before its effect.
 		time.AfterFunc(after, p.Exit)
 	}
 	return nil
+}
+
+// closeListeners ends the listening, while the connections go on.
+func (p *Process) closeListeners() {
+	p.k.mu.Lock()
+	defer p.k.mu.Unlock()
+	for _, e := range slices.Clone(p.k.sockets) {
+		if i := slices.Index(e.holders, p); i >= 0 && e.State == netstate.Listen {
+			if e.holders = slices.Delete(e.holders, i, i+1); len(e.holders) == 0 && e.taken == 0 {
+				p.k.remove(e.Cookie)
+			}
+		}
+	}
 }
 
 // Done is closed when the process has ended.

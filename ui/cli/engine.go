@@ -297,7 +297,46 @@ func (c *ownerCache) of(ctx context.Context, sys *netstate.System, sockets []net
 	return owners, nil
 }
 
-func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, error) {
+// Plan makes a plan and holds its targets.
+func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (ui.Held, error) {
+	plan, err := e.plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	// The last process of a container takes its network namespace with it, and
+	// then there would be nowhere to make the bind that proves the result.
+	kept, err := plan.Spec.NetNS.Keep()
+	if err != nil {
+		return nil, err
+	}
+	plan.Spec.NetNS = kept
+	return &heldPlan{e, plan, reclaim.Hold(e.kernel, plan)}, nil
+}
+
+// heldPlan is a plan of the engine's whose targets and namespace are held.
+type heldPlan struct {
+	e    *engine
+	plan reclaim.Plan
+	held *reclaim.Held
+}
+
+func (h *heldPlan) Plan() reclaim.Plan { return h.plan }
+
+func (h *heldPlan) Run(ctx context.Context, on func(reclaim.Event)) error {
+	return h.held.Run(ctx, func(ev reclaim.Event) {
+		on(ev)
+		if ev.Kind != reclaim.EventProbe {
+			h.e.Refresh()
+		}
+	})
+}
+
+func (h *heldPlan) Close() {
+	h.held.Close()
+	h.plan.Spec.NetNS.Release()
+}
+
+func (e *engine) plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, error) {
 	v, err := e.kernel.Why(ctx, req.Spec)
 	if err != nil {
 		return reclaim.Plan{}, err
@@ -318,14 +357,8 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, er
 	if len(only.Blockers) == 0 {
 		return reclaim.Plan{}, fmt.Errorf("pid %d does not block %s", req.Only, req.Spec)
 	}
+	policy.Ends = rest // the port is not free without this process
 	plan := reclaim.NewPlan(only, policy, self)
-	if rest {
-		// Others hold the port too, so that this plan ends with its process
-		// and does not wait for the port; and the others need their listener.
-		plan.Steps = slices.DeleteFunc(plan.Steps, func(s reclaim.Step) bool {
-			return s.Kind == reclaim.StepWait || s.Kind == reclaim.StepShutdown
-		})
-	}
 	err = weigh(ctx, e.sys, &plan, self)
 	return plan, err
 }
@@ -345,23 +378,6 @@ func restrict(v netstate.Verdict, pid int) (netstate.Verdict, bool) {
 	}
 	v.Blockers = blockers
 	return v, rest
-}
-
-func (e *engine) Reclaim(ctx context.Context, plan reclaim.Plan, on func(reclaim.Event)) error {
-	// The last process of a container takes its network namespace with it, and
-	// then there would be nowhere to make the bind that proves the result.
-	held, err := plan.Spec.NetNS.Keep()
-	if err != nil {
-		return err
-	}
-	defer held.Release()
-	plan.Spec.NetNS = held
-	return reclaim.Run(ctx, e.kernel, plan, func(ev reclaim.Event) {
-		on(ev)
-		if ev.Kind != reclaim.EventProbe {
-			e.Refresh()
-		}
-	})
 }
 
 func (e *engine) Gateway() ui.GatewayInfo {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,14 +200,16 @@ func TestEngineRestartsTheDemoGateway(t *testing.T) {
 		return o.Verdicts[port].Counts[netstate.Established] == manyVisitors
 	})
 
-	plan, err := e.Plan(t.Context(), ui.PlanRequest{Spec: e.Spec(netns.Namespace{}, port), Restart: true})
+	held, err := e.Plan(t.Context(), ui.PlanRequest{Spec: e.Spec(netns.Namespace{}, port), Restart: true})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer held.Close()
+	plan := held.Plan()
 	if targets := plan.Targets(); !plan.Feasible || plan.Typed != "" || len(targets) != 1 || targets[0].ID.PID != first.PID {
 		t.Fatalf("the plan to restart our own gateway is %+v", plan)
 	}
-	if err := e.Reclaim(t.Context(), plan, func(reclaim.Event) {}); err != nil {
+	if err := held.Run(t.Context(), func(reclaim.Event) {}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-result; err != nil {
@@ -246,10 +249,12 @@ func TestEnginePlansForOneHolder(t *testing.T) {
 	scene(t, "LISTEN", "127.0.0.2:"+portText(port2), lab.Options{})
 	every := netstate.NewBindSpec(netip.IPv4Unspecified(), port2)
 
-	plan, err := e.Plan(t.Context(), ui.PlanRequest{Spec: every, Only: holder.Process.Pid})
+	held, err := e.Plan(t.Context(), ui.PlanRequest{Spec: every, Only: holder.Process.Pid})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer held.Close()
+	plan := held.Plan()
 	if targets := plan.Targets(); !plan.Feasible || len(targets) != 1 || targets[0].ID.PID != holder.Process.Pid {
 		t.Errorf("the plan is %+v", plan)
 	}
@@ -258,11 +263,49 @@ func TestEnginePlansForOneHolder(t *testing.T) {
 			t.Error("the plan waits for a port that it does not free")
 		}
 	}
-	if err := e.Reclaim(t.Context(), plan, func(reclaim.Event) {}); err != nil {
+	if err := held.Run(t.Context(), func(reclaim.Event) {}); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.Plan(t.Context(), ui.PlanRequest{Spec: every, Only: holder.Process.Pid}); err == nil {
 		t.Error("a plan for a process that holds nothing")
+	}
+}
+
+// pidfds counts the descriptors of processes that this one has open.
+func pidfds(t *testing.T) int {
+	t.Helper()
+	names, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range names {
+		if to, err := os.Readlink(name); err == nil && strings.Contains(to, "pidfd") {
+			n++
+		}
+	}
+	return n
+}
+
+// What a plan shows is held by a descriptor while it is shown, and not longer.
+func TestEngineHoldsWhatAPlanShows(t *testing.T) {
+	port := freshPort()
+	e := startTestEngine(t, actGateway(freshPort()), false)
+	holder := start(t, "hold", "127.0.0.1:"+portText(port))
+	holder.await(t, "holding")
+	before := pidfds(t)
+	for range 20 {
+		held, err := e.Plan(t.Context(), ui.PlanRequest{Spec: loopback(port)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := pidfds(t) - before; got != 1 {
+			t.Errorf("%d processes are held, want 1", got)
+		}
+		held.Close()
+	}
+	if got := pidfds(t); got != before {
+		t.Errorf("%d descriptors of processes are open, and %d were", got, before)
 	}
 }
 

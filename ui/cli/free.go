@@ -28,7 +28,6 @@ func (a *app) freeCommand() *cobra.Command {
 		l      ladder
 		policy = reclaim.DefaultPolicy()
 	)
-	policy.Watch = reclaim.DefaultWatch
 	cmd := &cobra.Command{
 		Use:   "free PORT",
 		Short: "Make the port bindable: plan, confirm, stop what holds it, prove it with a bind",

@@ -107,14 +107,16 @@ func TestEngineNeighbour(t *testing.T) {
 		t.Errorf("the verdict here rests on %q", v.Evidence)
 	}
 
-	plan, err := e.Plan(t.Context(), ui.PlanRequest{Spec: spec})
+	held, err := e.Plan(t.Context(), ui.PlanRequest{Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer held.Close()
+	plan := held.Plan()
 	if targets := plan.Targets(); !plan.Feasible || len(targets) != 1 || targets[0].ID.PID != there.Process.Pid {
 		t.Fatalf("the plan is %+v", plan)
 	}
-	if err := e.Reclaim(t.Context(), plan, func(reclaim.Event) {}); err != nil {
+	if err := held.Run(t.Context(), func(reclaim.Event) {}); err != nil {
 		t.Fatal(err)
 	}
 	// The only process there has ended, and nothing else leads to it.

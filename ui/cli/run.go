@@ -84,6 +84,7 @@ func (a *app) runCommand() *cobra.Command {
 		c        consent
 		l        launch
 		force    bool
+		dryRun   bool
 		portFlag string
 	)
 	cmd := &cobra.Command{
@@ -112,6 +113,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 	c.register(fs)
 	l.register(fs)
 	fs.BoolVar(&force, "force", false, "first free the port from whoever holds it, after asking")
+	fs.BoolVar(&dryRun, "dry-run", false, "with --force: show the plan and stop, without starting the command")
 	fs.StringVar(&portFlag, "port", "", "the port that the command serves (default: its own --port, -p or PORT=, then 18789)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
@@ -121,6 +123,9 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		}
 		if cmd.Flags().Changed("port") && portFlag == "" {
 			return usage("", "--port is empty")
+		}
+		if dryRun && !force {
+			return usage("", "--dry-run shows the plan of --force, which is not there")
 		}
 		g, err := a.gatewayOf(ctx, &b, fs, portFlag, args)
 		if err != nil {
@@ -132,7 +137,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		}
 		defer sys.Close()
 		if force {
-			if err := a.makeRoom(ctx, sys, g, l, c); err != nil {
+			if err := a.makeRoom(ctx, sys, g, l, c, dryRun); err != nil || dryRun {
 				return err
 			}
 		}
@@ -143,8 +148,8 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 	return cmd
 }
 
-// makeRoom frees the port for the gateway, if it is refused.
-func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l launch, c consent) error {
+// makeRoom frees the port for the gateway, if it is refused, or only says how.
+func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l launch, c consent, dryRun bool) error {
 	if err := found(g.command.Argv); err != nil {
 		return err
 	}
@@ -159,7 +164,7 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 	if err != nil {
 		return err
 	}
-	if plan.Empty() {
+	if plan.Empty() && !dryRun {
 		return a.elsewhere(ctx, sys, g)
 	}
 	if err := a.say(func(t *report.Text) error { return t.Plan(&plan) }, report.NewPlan(&plan)); err != nil {
@@ -168,6 +173,9 @@ func (a *app) makeRoom(ctx context.Context, sys *netstate.System, g gateway, l l
 	if !plan.Feasible {
 		// The server itself is not to run as root.
 		return infeasible(&plan, fmt.Sprintf("sudo berth free %d --host %s", g.spec.Port, g.spec.Host()))
+	}
+	if dryRun {
+		return nil
 	}
 	return a.confirmed(ctx, sys, plan, c, a.events(&prefixed{w: a.Err}))
 }

@@ -214,7 +214,7 @@ func TestRunJSON(t *testing.T) {
 			lines = append(lines, line)
 		}
 	}
-	if got, want := names(events(t, strings.Join(lines, ""))), "plan signal exit probe bindable attempt started ready exited"; got != want {
+	if got, want := settled(names(events(t, strings.Join(lines, "")))), "plan signal exit probe bindable attempt started ready exited"; got != want {
 		t.Errorf("the events are %q, want %q", got, want)
 	}
 }

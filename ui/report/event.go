@@ -28,8 +28,8 @@ type Event struct {
 func NewEvent(ev *reclaim.Event) Event {
 	j := Event{Schema: Schema, Event: string(ev.Kind), At: stamp(ev.At), Step: &ev.Step, Signal: ev.Signal}
 	switch ev.Kind {
-	case reclaim.EventSignal, reclaim.EventExit, reclaim.EventStale, reclaim.EventSurvived,
-		reclaim.EventCut, reclaim.EventRestored, reclaim.EventRespawn:
+	case reclaim.EventSignal, reclaim.EventExit, reclaim.EventDraining, reclaim.EventStale, reclaim.EventSurvived,
+		reclaim.EventCut, reclaim.EventRestored, reclaim.EventWatch, reclaim.EventRespawn:
 		h := newHolder(ev.Holder)
 		j.Holder = &h
 	case reclaim.EventDestroyed, reclaim.EventShutdown:
@@ -72,6 +72,8 @@ func (t *Text) event(ev *reclaim.Event) string {
 			return "already gone: " + who
 		}
 		return fmt.Sprintf("exited: %s, after %s", who, duration(ev.Took))
+	case reclaim.EventDraining:
+		return fmt.Sprintf("%s no longer has the port and may still be finishing its work: it is not killed", who)
 	case reclaim.EventStale:
 		return fmt.Sprintf("%d is another program now; nothing was signalled", ev.Holder.ID.PID)
 	case reclaim.EventSurvived:
@@ -90,6 +92,8 @@ func (t *Text) event(ev *reclaim.Event) string {
 		return fmt.Sprintf("%s shares the listener, which listens again", who)
 	case reclaim.EventCut:
 		return "destroyed the connection of " + who
+	case reclaim.EventWatch:
+		return fmt.Sprintf("watching for %s whether %s is started again", duration(ev.Deadline.Sub(ev.At)), who)
 	case reclaim.EventRespawn:
 		if ev.Took == 0 {
 			return "started again: " + who
