@@ -49,9 +49,10 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	r.emit(Event{Kind: EventStarted, PID: a.pid})
 
 	r.watch(ctx, p, a, started)
+	a.foreign = p.foreign.Load()
 	a.exit, a.took = p.reap(), time.Since(started)
-	refused := !a.stopped && !a.ready && a.exit.Code != 0
-	if refused {
+	failed := !a.stopped && !a.ready && a.exit.Code != 0
+	if failed {
 		a.after = r.Kernel.TryBind(r.Spec).Class()
 	}
 	if !a.stopped && a.exit.Code != 0 {
@@ -62,12 +63,33 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	}
 	p.out.drain()
 	r.receive(p, a, nil)
-	if refused && a.cause() == causeInUse {
-		if v := findRefused(ctx, r.Kernel, suspects(r.Spec, a.inUse)); v != nil {
-			a.refusal = v
-		}
+	if failed {
+		r.confirm(ctx, a)
 	}
 	return a, nil
+}
+
+// confirm asks the kernel about the gateway's words, and explains the refusal
+// if there was one.
+func (r *run) confirm(ctx context.Context, a *attempt) {
+	a.vague = r.GuessedPort && a.inUse != "" && len(addressesIn(a.inUse)) == 0
+	if a.inUse == "" && a.cause() != causeInUse {
+		return
+	}
+	specs := suspects(r.Spec, a.inUse)
+	if a.since > lastWords {
+		specs = specs[:1] // it went on to speak of other things
+	}
+	v := findRefused(ctx, r.Kernel, specs)
+	if v == nil {
+		return
+	}
+	a.refusal = v
+	if v.Spec == r.Spec {
+		a.after = netstate.ClassInUse
+	} else {
+		a.other = true
+	}
 }
 
 func (a *attempt) ask() { a.stopped, a.askedAt = true, time.Now() }

@@ -32,6 +32,9 @@ type InUseError struct {
 	// TooLate is set if attempts were left but the port clears by itself only
 	// after the last of them.
 	TooLate bool
+	// Loop is set if attempts were left, and the last ones were all refused
+	// although nothing seemed to be in the way when they were started.
+	Loop bool
 }
 
 func (e *InUseError) Error() string {
@@ -42,6 +45,8 @@ func (e *InUseError) Error() string {
 	}
 	var text string
 	switch holders := v.Holders(); {
+	case e.Loop:
+		text = fmt.Sprintf("%s was refused %d times in a row, although it could be bound before each start: %s", v.Spec, loopLimit, strings.TrimSuffix(v.Summary, "."))
 	case e.TooLate:
 		text = fmt.Sprintf("%s; the retries would all come too early", strings.TrimSuffix(v.Summary, "."))
 	case len(holders) == 0:
@@ -64,7 +69,12 @@ func (e *InUseError) Unwrap() error {
 }
 
 // Hint returns what would help, the least harmful first.
-func (e *InUseError) Hint() string { return firstCure(&e.Verdict) }
+func (e *InUseError) Hint() string {
+	if e.Loop {
+		return "something takes the port whenever it is free, or the command starts a second server by itself: look at what takes it, and end that first"
+	}
+	return firstCure(&e.Verdict)
+}
 
 // BindError says that this address can never be bound as things are, because
 // of its port, its host or the user: EACCES, EADDRNOTAVAIL. It unwraps to

@@ -18,6 +18,10 @@ const (
 	EventExited  EventKind = "exited"  // the process ended: Exit, Took
 	EventInUse   EventKind = "in-use"  // it ended because the port was taken: Verdict names the holder
 	EventRetry   EventKind = "retry"   // the next attempt follows within Wait
+	// EventHeld says that the port is taken before anything was started:
+	// Verdict names the holder. The first attempt begins the moment it is free,
+	// and in any case after Wait.
+	EventHeld    EventKind = "held"
 	EventFailed  EventKind = "failed"  // no further attempt: Err
 	EventStopped EventKind = "stopped" // it ended because it was asked to: Exit, Took
 	// EventNotReady says that nothing listens yet after the ready timeout: Err
@@ -41,7 +45,8 @@ type Event struct {
 	At      time.Time
 	Kind    EventKind
 	Attempt int
-	// Of is the number of attempts that the policy allows.
+	// Of is the number of attempts that the policy allows, or 0 if it allows
+	// any number within a time.
 	Of   int
 	PID  int
 	Exit ExitStatus

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -32,6 +33,8 @@ type process struct {
 	out   *outputs
 	tie   *os.File // the other end of its standard input, if it is tied
 	heard bool     // both output streams are read here
+	// foreign is set once somebody else's listener was seen on the port.
+	foreign atomic.Bool
 	// exited is closed when the process itself has ended. On Linux it is not
 	// reaped before reap is called, so that its pid, which names its group and
 	// session too, cannot be given to another process meanwhile.

@@ -93,12 +93,12 @@ func (l *Launcher) listener(ctx context.Context, p *process) (pid int, addr stri
 		if pid != 0 && !expected {
 			continue
 		}
-		for _, h := range owners.Of(s) {
-			if p.includes(h) {
-				pid, addr = h.ID.PID, s.Local.String()
-				break
-			}
+		own := slices.IndexFunc(owners.Of(s), p.includes)
+		if own < 0 {
+			p.foreign.Store(true)
+			continue
 		}
+		pid, addr = owners.Of(s)[own].ID.PID, s.Local.String()
 		if pid != 0 && expected {
 			break
 		}
