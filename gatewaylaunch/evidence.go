@@ -20,6 +20,7 @@ var (
 		"address already in use",                // strerror(EADDRINUSE) of every Unix
 		"addrinuse",                             // EADDRINUSE of node, ruby, openclaw; AddrInUse of rust
 		"only one usage of each socket address", // WSAEADDRINUSE
+		"connection in use: (",                  // gunicorn, which prints no errno
 	}
 	deniedWords = []string{
 		"eacces", "permission denied",

@@ -37,6 +37,7 @@ func TestHearAndAddresses(t *testing.T) {
 		{"socat", "2026/11/23 14:02:18 socat[42] E bind(5, {AF=2 0.0.0.0:8080}, 16): Address already in use", "[0.0.0.0:8080]"},
 		{"haproxy", "[ALERT] (1) : Binding [haproxy.cfg:9] for frontend f: cannot bind socket (Address already in use) for [127.0.0.1:8080]", "[127.0.0.1:8080]"},
 		{"apache", "(98)Address already in use: AH00072: make_sock: could not bind to address 127.0.0.1:8080", "[127.0.0.1:8080]"},
+		{"gunicorn", "[2026-11-23 14:02:18 +0000] [42] [ERROR] Connection in use: ('127.0.0.1', 8080)", "[127.0.0.1:8080]"},
 		{"windows", "listen tcp 127.0.0.1:8080: bind: Only one usage of each socket address (protocol/network address/port) is normally permitted.", "[127.0.0.1:8080]"},
 		{"v4-mapped", "bind [::ffff:127.0.0.1]:8080: address already in use", "[127.0.0.1:8080]"},
 		{"two", "address already in use: 127.0.0.1:8080, [::1]:8080", "[127.0.0.1:8080 [::1]:8080]"},

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,54 +171,5 @@ func TestDeniedPort(t *testing.T) {
 	}
 	if !strings.HasPrefix(launched, "launch: 1 true true the gateway ended with status 1: 127.0.0.1:1 cannot be bound") {
 		t.Errorf("Run returned %q, want a BindError after one attempt", launched)
-	}
-}
-
-// What real servers do when their port is taken.
-func TestRealServersAreRefused(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		argv func(port string) []string
-	}{
-		{"python http.server", func(port string) []string {
-			return []string{"python3", "-m", "http.server", "--bind", "127.0.0.1", port}
-		}},
-		{"python http.server on every address", func(port string) []string { return []string{"python3", "-m", "http.server", port} }},
-		{"asyncio", func(port string) []string {
-			return []string{"python3", "-c", "import asyncio\nasyncio.run(asyncio.start_server(print, '127.0.0.1', " + port + "))"}
-		}},
-		{"node", func(port string) []string {
-			return []string{"node", "-e", "require('http').createServer().listen(" + port + ", '127.0.0.1')"}
-		}},
-		{"node on ::", func(port string) []string {
-			return []string{"node", "-e", "require('http').createServer().listen(" + port + ")"}
-		}},
-		{"redis", func(port string) []string {
-			return []string{"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""}
-		}},
-		{"nc", func(port string) []string { return []string{"nc", "-l", "127.0.0.1", port} }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			holder := listenLoopback(t)
-			addr := holder.Addr().String()
-			argv := tt.argv(addr[strings.LastIndexByte(addr, ':')+1:])
-			if _, err := exec.LookPath(argv[0]); err != nil {
-				t.Skip(err)
-			}
-			r := launch(t, Launcher{Command: Command{Argv: argv, Dir: t.TempDir()}, Spec: specOf(addr), Kernel: realKernel(t)}, nil)
-			var inUse *InUseError
-			if !errors.As(r.err, &inUse) || inUse.Said == "" {
-				t.Fatalf("error %v", r.err)
-			}
-			// A child that a parallel test has just forked has the listener too,
-			// until it executes its program.
-			hs := slices.DeleteFunc(inUse.Verdict.Holders(), func(h netstate.Holder) bool {
-				return len(h.Parents) > 0 && h.Parents[0].PID == os.Getpid()
-			})
-			if len(hs) != 1 || hs[0].ID.PID != os.Getpid() {
-				t.Errorf("the holder is %+v, want this process", hs)
-			}
-		})
 	}
 }

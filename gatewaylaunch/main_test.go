@@ -337,3 +337,14 @@ func (k *scripted) Owners(_ context.Context, sockets []netstate.Socket) (*netsta
 }
 
 func (k *scripted) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return k.wake }
+
+// visit makes one connection.
+func visit(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	c.Close()
+}
