@@ -98,15 +98,15 @@ func (a *attempt) ask() { a.stopped, a.askedAt = true, time.Now() }
 // it is left if it was asked to end.
 func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Time) {
 	watching, cancel := context.WithCancel(ctx)
-	ready := r.watchReady(watching, p)
+	signs := r.watchState(watching, p)
 	defer func() {
 		cancel()
-		for range ready {
+		for range signs {
 			// Wait for the watching to end: it asks about a pid that is
 			// about to be given away.
 		}
 	}()
-	lines, found, exited, cancelled := p.out.lines, ready, p.exited, ctx.Done()
+	lines, found, exited, cancelled := p.out.lines, signs, p.exited, ctx.Done()
 	var gone <-chan struct{}
 	for {
 		select {
@@ -116,16 +116,13 @@ func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Ti
 				continue
 			}
 			r.line(a, line)
-		case f, ok := <-found:
-			switch {
-			case !ok:
+		case s, ok := <-found:
+			if !ok {
 				found = nil
-			case f.late != nil:
-				r.emit(Event{Kind: EventNotReady, PID: a.pid, Took: f.late.Waited, Err: f.late})
-			default:
-				a.ready = true
-				r.emit(Event{Kind: EventReady, PID: f.pid, Line: f.addr, Took: time.Since(started)})
+				continue
 			}
+			a.ready = a.ready || s.kind == EventListening || s.kind == EventReady
+			r.emit(Event{Kind: s.kind, PID: max(s.pid, 0), Line: s.addr, Took: s.took, Err: s.err})
 		case sig := <-r.signals:
 			r.forward(p, a, sig)
 		case <-cancelled:

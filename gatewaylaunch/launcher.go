@@ -2,6 +2,7 @@ package gatewaylaunch
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/signal"
 	"time"
@@ -18,10 +19,18 @@ type Launcher struct {
 	// of it.
 	Spec        netstate.BindSpec
 	GuessedPort bool
-	Retry       Retry // Notify is not used; the events tell more
-	Kernel      Kernel
-	// ReadyTimeout is how long nothing may listen before EventNotReady says
-	// so; 0 means 60 s.
+	// GuessedHost is set if nobody told its host: then the gateway is ready
+	// wherever it listens on the port. Otherwise it is when it listens on the
+	// address of Spec and on those of Also.
+	GuessedHost bool
+	Also        []netip.Addr
+	// Health, if set, is asked once the gateway listens; it is ready when the
+	// answer is good.
+	Health *Health
+	Retry  Retry // Notify is not used; the events tell more
+	Kernel Kernel
+	// ReadyTimeout is how long the gateway may take to be ready before
+	// EventNotReady says so; 0 means 60 s.
 	ReadyTimeout time.Duration
 	// Grace is the time from SIGTERM to SIGKILL when the context ends; 0 means
 	// 3 s.
@@ -117,11 +126,13 @@ type run struct {
 	pace
 	on      func(Event)
 	attempt int
+	state   State
 	signals chan os.Signal // nil in the background
 }
 
 func (r *run) emit(e Event) {
-	e.At, e.Attempt, e.Of = time.Now(), r.attempt, r.attempts()
+	r.state = r.state.after(e.Kind, r.Health != nil)
+	e.At, e.State, e.Attempt, e.Of = time.Now(), r.state, r.attempt, r.attempts()
 	if r.on != nil {
 		r.on(e)
 	}

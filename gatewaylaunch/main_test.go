@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -64,6 +65,7 @@ func init() {
 		"nobody":  helperNobody,
 		"signals": helperSignals,
 		"tied":    helperTied,
+		"health":  helperHealth,
 	}
 }
 
@@ -255,6 +257,20 @@ func helperNobody(args []string) int {
 	return 0
 }
 
+// helperHealth serves over HTTP, is unwell for two requests and then well, and
+// says how often it was asked: health ADDRESS.
+func helperHealth(args []string) int {
+	n := 0
+	err := http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("asked for", r.URL)
+		if n++; n <= 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintf(w, "{\"ok\": %t}\n", n > 3)
+	}))
+	return say(err)
+}
+
 func specOf(addr string) netstate.BindSpec {
 	ap := netip.MustParseAddrPort(addr)
 	return netstate.NewBindSpec(ap.Addr(), ap.Port())
@@ -301,6 +317,7 @@ type scripted struct {
 
 	mu     sync.Mutex
 	probes []netstate.BindSpec
+	reads  []time.Time
 }
 
 func (k *scripted) TryBind(spec netstate.BindSpec) netstate.Probe {
@@ -323,6 +340,9 @@ func (k *scripted) Why(_ context.Context, spec netstate.BindSpec) (netstate.Verd
 }
 
 func (k *scripted) Read(context.Context) (*netstate.Snapshot, error) {
+	k.mu.Lock()
+	k.reads = append(k.reads, time.Now())
+	k.mu.Unlock()
 	if k.read != nil {
 		return k.read()
 	}
