@@ -19,6 +19,7 @@ type attempt struct {
 	// stopped is set if the gateway was asked to end, at askedAt.
 	stopped bool
 	askedAt time.Time
+	askedBy os.Signal // nil if the context ended
 }
 
 // try starts the gateway and stays with it until it and what it leaves behind
@@ -45,7 +46,7 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	}
 	defer p.close()
 	started := time.Now()
-	a.pid, a.heard = p.cmd.Process.Pid, p.heard
+	a.pid, a.heard = p.pid, p.heard
 	r.emit(Event{Kind: EventStarted, PID: a.pid})
 
 	r.watch(ctx, p, a, started)
@@ -138,10 +139,17 @@ func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Ti
 	}
 }
 
-// forward passes a signal on, unless the terminal has done so already.
+// forward passes a signal on, unless the terminal has done so already. The
+// second of the same kind means that the first was not enough: Ctrl-C asks the
+// gateway to end, and once more ends it with everything that it started.
 func (r *run) forward(p *process, a *attempt, sig os.Signal) {
-	if ends(sig) && sig != syscall.SIGHUP {
-		a.ask() // SIGHUP makes many servers read their configuration again
+	if ends(sig) && sig != syscall.SIGHUP { // SIGHUP makes many servers read their configuration again
+		if a.stopped && a.askedBy == sig {
+			p.group.killTree()
+			return
+		}
+		a.ask()
+		a.askedBy = sig
 	}
 	if !delivered(sig) {
 		// It fails if the gateway has ended, which is reported next.

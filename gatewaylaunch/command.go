@@ -22,6 +22,16 @@ type Command struct {
 	// process's own. Either way the gateway does not inherit what tells a
 	// program that systemd started it.
 	Env []string
+	// User is whose rights the gateway gets; nil means this process's own.
+	// Only root can give another's.
+	User *User
+}
+
+// User is a user as far as a process needs one.
+type User struct {
+	Name, Home string
+	UID, GID   uint32
+	Groups     []uint32 // all of them
 }
 
 // supervised names the variables by which systemd and OpenClaw tell a program
@@ -30,7 +40,8 @@ type Command struct {
 var supervised = []string{"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "OPENCLAW_SYSTEMD_UNIT"}
 
 // environ returns the gateway's environment: Env without the variables of a
-// service manager, then the assignments of the command itself.
+// service manager, then those of the user, then the assignments of the command
+// itself. The last of a name counts.
 func (c Command) environ() []string {
 	env := c.Env
 	if env == nil {
@@ -42,6 +53,10 @@ func (c Command) environ() []string {
 		if !slices.Contains(supervised, name) {
 			clean = append(clean, kv)
 		}
+	}
+	if c.User != nil {
+		// A server that finds root's HOME would write there, or fail to.
+		clean = append(clean, "HOME="+c.User.Home, "USER="+c.User.Name, "LOGNAME="+c.User.Name)
 	}
 	assignments, _ := splitAssignments(c.Argv)
 	return append(clean, assignments...)

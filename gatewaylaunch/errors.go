@@ -213,6 +213,8 @@ func newStartError(c Command, err error) *StartError {
 		path = filepath.Join(c.Dir, name)
 	}
 	switch {
+	case c.User != nil && errors.Is(err, syscall.EPERM):
+		e.reason, e.hint = fmt.Sprintf("cannot start %s as %s: only root may", plain(name), plain(c.User.Name)), "run it with sudo"
 	case c.Dir != "" && !isDir(c.Dir):
 		e.reason, e.hint = fmt.Sprintf("cannot start %s: %q is not a directory that can be entered", plain(name), c.Dir), "name an existing directory"
 	case errors.Is(err, exec.ErrDot):
@@ -247,6 +249,9 @@ func isDir(path string) bool {
 
 // String returns "status 1" or "signal 9".
 func (s ExitStatus) String() string {
+	if !s.Known() {
+		return "a status that only its starter was told"
+	}
 	if s.Signal != 0 {
 		return fmt.Sprintf("signal %d", s.Signal)
 	}

@@ -13,6 +13,7 @@ type EventKind string
 const (
 	EventAttempt EventKind = "attempt" // attempt Attempt of Of begins
 	EventStarted EventKind = "started" // the process runs: PID
+	EventFound   EventKind = "found"   // it runs already, started by an earlier berth: PID
 	EventOutput  EventKind = "output"  // one line of output: Stream, Line
 	// EventListening says that its tree listens where it is expected to, and
 	// that its health is still to be asked: PID and Line as in EventReady. It is
@@ -54,7 +55,7 @@ const (
 // after is the state after an event; healthy is set if health is asked.
 func (s State) after(kind EventKind, health bool) State {
 	switch kind {
-	case EventStarted:
+	case EventStarted, EventFound:
 		return StateStarting
 	case EventListening:
 		return StateListening
@@ -118,3 +119,9 @@ type ExitStatus struct {
 	Code   int
 	Signal int
 }
+
+// unknownStatus is that of a process that is no child of this one.
+var unknownStatus = ExitStatus{Code: -1}
+
+// Known is false if nobody can tell how the process ended.
+func (s ExitStatus) Known() bool { return s != unknownStatus }

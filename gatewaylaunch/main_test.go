@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/mattn/go-isatty"
 
 	"berth/netstate"
@@ -66,6 +67,8 @@ func init() {
 		"signals": helperSignals,
 		"tied":    helperTied,
 		"health":  helperHealth,
+		"size":    helperSize,
+		"stolid":  helperStolid,
 	}
 }
 
@@ -254,6 +257,41 @@ func helperNobody(args []string) int {
 	})
 	var bind *BindError
 	fmt.Println("launch:", attempts, errors.As(err, &bind), errors.Is(err, os.ErrPermission), err)
+	return 0
+}
+
+// helperSize prints the size of its terminal, now and whenever it changes.
+func helperSize([]string) int {
+	c := make(chan os.Signal, 8)
+	signal.Notify(c, syscall.SIGWINCH)
+	for {
+		rows, cols, err := pty.Getsize(os.Stdin)
+		if err != nil {
+			return say(err)
+		}
+		fmt.Printf("size %dx%d\n", cols, rows)
+		<-c
+	}
+}
+
+// helperStolid starts a child that ignores everything polite, and refuses it
+// with a word itself.
+func helperStolid(args []string) int {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+	signals := make(chan os.Signal, 8)
+	if len(args) == 0 {
+		c := helperCommand("stolid", "child")
+		cmd := exec.Command(c.Argv[1], c.Argv[2:]...)
+		cmd.Env = c.environ()
+		if err := cmd.Start(); err != nil {
+			return say(err)
+		}
+		signal.Notify(signals, syscall.SIGINT)
+		fmt.Println("child", cmd.Process.Pid)
+	}
+	for range signals {
+		fmt.Println("refusing")
+	}
 	return 0
 }
 

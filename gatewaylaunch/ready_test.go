@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -299,7 +297,7 @@ func TestHungAndRecovered(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		l := &Launcher{Spec: anySpec, Kernel: k}
-		p := &process{cmd: &exec.Cmd{Process: &os.Process{Pid: 42}}, group: &group{}}
+		p := &process{pid: 42, group: &group{}}
 		var kinds []EventKind
 		for s := range l.watchState(ctx, p) {
 			kinds = append(kinds, s.kind)
