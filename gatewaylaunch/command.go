@@ -2,6 +2,7 @@ package gatewaylaunch
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +76,18 @@ func shellJoin(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
+// IsAssignment reports whether a word before the program sets a variable.
+func IsAssignment(word string) bool { return isAssignment(word) }
+
+// AlsoOf is where else a command's server listens, as far as that is known:
+// OpenClaw's loopback has two addresses.
+func AlsoOf(argv []string) []netip.Addr {
+	if host, ok := HostOf(argv); ok && host == "loopback" && parseWords(argv).openclaw() {
+		return []netip.Addr{netip.IPv6Loopback()}
+	}
+	return nil
+}
+
 // splitAssignments separates the leading NAME=value words from the program.
 func splitAssignments(argv []string) (assignments, program []string) {
 	n := 0
@@ -99,7 +112,8 @@ func isAssignment(word string) bool {
 
 // PortOf tells the port that a command is going to listen on, as far as its
 // words say: --port N, --port=N, -p N, the port in an address option, PORT=N
-// before the program, the argument of python -m http.server. env is the
+// before the program, the argument of python -m http.server, and for OpenClaw's
+// gateway its default. env is the
 // environment that the command will run in; only an OpenClaw command's own
 // OPENCLAW_GATEWAY_PORT is taken from it, since a stray PORT there says nothing
 // about this program. It returns false if nothing says a port.
@@ -115,7 +129,10 @@ func PortOf(argv, env []string) (uint16, bool) {
 		return p, true
 	}
 	if w.openclaw() {
-		return lastPort(append(variable(env, "OPENCLAW_GATEWAY_PORT"), variable(w.assignments, "OPENCLAW_GATEWAY_PORT")...))
+		if p, ok := lastPort(append(variable(env, "OPENCLAW_GATEWAY_PORT"), variable(w.assignments, "OPENCLAW_GATEWAY_PORT")...)); ok {
+			return p, true
+		}
+		return netstate.DefaultPort, true
 	}
 	if args, ok := w.httpServer(); ok {
 		return httpServerPort(args)

@@ -121,11 +121,11 @@ func (w *watcher) look(ctx context.Context) error {
 	if w.ready {
 		return w.lookAtQueue(ctx)
 	}
-	ls, err := w.listeners(ctx, w.Spec.Port)
-	if err != nil {
-		return err
-	}
 	if !w.listening {
+		ls, err := w.listeners(ctx, w.Spec.Port)
+		if err != nil {
+			return err
+		}
 		w.pid, w.addr, w.missing = w.covered(ls)
 		if w.pid == 0 || len(w.missing) > 0 {
 			return nil

@@ -78,7 +78,7 @@ func TestReadyOnAnotherAddress(t *testing.T) {
 		Spec: netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), port),
 	}
 	r = launch(t, l, stopWhen(EventNotReady))
-	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), fmt.Sprintf("listens on 127.0.0.2:%d, but not on 127.0.0.1:%d after 0.", port, port)) {
+	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), fmt.Sprintf("listens on 127.0.0.2:%d, but not on 127.0.0.1:%d after ", port, port)) {
 		t.Errorf("not ready: %v", e.Err)
 	}
 	l.GuessedHost = true
@@ -174,7 +174,7 @@ func TestReadyByHealth(t *testing.T) {
 	l.Health.Body = "no such body"
 	l.ReadyTimeout = 300 * time.Millisecond
 	r = launch(t, l, stopWhen(EventNotReady))
-	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), "listens on "+addr+", but is not healthy by http://"+addr+"/healthz after 0.") {
+	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), "listens on "+addr+", but is not healthy by http://"+addr+"/healthz after ") {
 		t.Errorf("not ready: %v", e.Err)
 	}
 }

@@ -86,6 +86,7 @@ type Model struct {
 	reached   Reach // what the engine was told of reach
 	launched  bool  // Options.Launch has been considered
 	quitting  bool
+	leaving   bool // to quit when the gateway has ended
 }
 
 // New returns the program's model on an engine. Run runs it; a tea.Program of
