@@ -183,9 +183,10 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs 
 	if e.state, err = statePath(a.getenv, e.gateway.spec.Port, ".json"); err != nil {
 		return nil, opts, err
 	}
-	if e.demo && reach.NetNS.Own() && e.again() {
-		opts.Launch = true
+	if e.demo && reach.NetNS.Own() {
+		e.again()
 	}
+	opts.Found = e.running() != nil
 	if e.demo {
 		executable, err := os.Executable()
 		if err != nil {
@@ -217,23 +218,19 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs 
 
 // again takes the command of the gateway that an earlier berth has left running
 // on the port, when this one was given none. The environment is that of now.
-func (e *engine) again() bool {
+func (e *engine) again() {
 	rec, err := gatewaylaunch.ReadRecord(e.state)
-	if err != nil {
-		return false
+	if err != nil || rec.Port != e.gateway.spec.Port {
+		return
 	}
 	addr, err := netip.ParseAddr(rec.Host)
 	if err != nil {
-		return false
+		return
 	}
 	spec := netstate.NewBindSpec(addr, rec.Port)
-	if spec.Port != e.gateway.spec.Port {
-		return false
-	}
 	e.gateway.spec = spec
 	e.gateway.command.Argv, e.gateway.command.Dir = rec.Command, rec.Dir
 	e.demo = false
-	return true
 }
 
 // show runs the interface on the engine, ends both, and says what goes on.
