@@ -19,6 +19,7 @@ type attempt struct {
 	// stopped is set if the gateway was asked to end, at askedAt.
 	stopped bool
 	askedAt time.Time
+	askedBy os.Signal // nil if the context ended
 }
 
 // try starts the gateway and stays with it until it and what it leaves behind
@@ -45,13 +46,14 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	}
 	defer p.close()
 	started := time.Now()
-	a.pid, a.heard = p.cmd.Process.Pid, p.heard
+	a.pid, a.heard = p.pid, p.heard
 	r.emit(Event{Kind: EventStarted, PID: a.pid})
 
 	r.watch(ctx, p, a, started)
+	a.foreign = p.foreign.Load()
 	a.exit, a.took = p.reap(), time.Since(started)
-	refused := !a.stopped && !a.ready && a.exit.Code != 0
-	if refused {
+	failed := !a.stopped && !a.ready && a.exit.Code != 0
+	if failed {
 		a.after = r.Kernel.TryBind(r.Spec).Class()
 	}
 	if !a.stopped && a.exit.Code != 0 {
@@ -62,12 +64,33 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	}
 	p.out.drain()
 	r.receive(p, a, nil)
-	if refused && a.cause() == causeInUse {
-		if v := findRefused(ctx, r.Kernel, suspects(r.Spec, a.inUse)); v != nil {
-			a.refusal = v
-		}
+	if failed {
+		r.confirm(ctx, a)
 	}
 	return a, nil
+}
+
+// confirm asks the kernel about the gateway's words, and explains the refusal
+// if there was one.
+func (r *run) confirm(ctx context.Context, a *attempt) {
+	a.vague = r.GuessedPort && a.inUse != "" && len(addressesIn(a.inUse)) == 0
+	if a.inUse == "" && a.cause() != causeInUse {
+		return
+	}
+	specs := suspects(r.Spec, a.inUse)
+	if a.since > lastWords {
+		specs = specs[:1] // it went on to speak of other things
+	}
+	v := findRefused(ctx, r.Kernel, specs)
+	if v == nil {
+		return
+	}
+	a.refusal = v
+	if v.Spec == r.Spec {
+		a.after = netstate.ClassInUse
+	} else {
+		a.other = true
+	}
 }
 
 func (a *attempt) ask() { a.stopped, a.askedAt = true, time.Now() }
@@ -76,15 +99,15 @@ func (a *attempt) ask() { a.stopped, a.askedAt = true, time.Now() }
 // it is left if it was asked to end.
 func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Time) {
 	watching, cancel := context.WithCancel(ctx)
-	ready := r.watchReady(watching, p)
+	signs := r.watchState(watching, p)
 	defer func() {
 		cancel()
-		for range ready {
+		for range signs {
 			// Wait for the watching to end: it asks about a pid that is
 			// about to be given away.
 		}
 	}()
-	lines, found, exited, cancelled := p.out.lines, ready, p.exited, ctx.Done()
+	lines, found, exited, cancelled := p.out.lines, signs, p.exited, ctx.Done()
 	var gone <-chan struct{}
 	for {
 		select {
@@ -94,16 +117,13 @@ func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Ti
 				continue
 			}
 			r.line(a, line)
-		case f, ok := <-found:
-			switch {
-			case !ok:
+		case s, ok := <-found:
+			if !ok {
 				found = nil
-			case f.late != nil:
-				r.emit(Event{Kind: EventNotReady, PID: a.pid, Took: f.late.Waited, Err: f.late})
-			default:
-				a.ready = true
-				r.emit(Event{Kind: EventReady, PID: f.pid, Line: f.addr, Took: time.Since(started)})
+				continue
 			}
+			a.ready = a.ready || s.kind == EventListening || s.kind == EventReady
+			r.emit(Event{Kind: s.kind, PID: max(s.pid, 0), Line: s.addr, Took: s.took, Err: s.err})
 		case sig := <-r.signals:
 			r.forward(p, a, sig)
 		case <-cancelled:
@@ -119,10 +139,17 @@ func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Ti
 	}
 }
 
-// forward passes a signal on, unless the terminal has done so already.
+// forward passes a signal on, unless the terminal has done so already. The
+// second of the same kind means that the first was not enough: Ctrl-C asks the
+// gateway to end, and once more ends it with everything that it started.
 func (r *run) forward(p *process, a *attempt, sig os.Signal) {
-	if ends(sig) && sig != syscall.SIGHUP {
-		a.ask() // SIGHUP makes many servers read their configuration again
+	if ends(sig) && sig != syscall.SIGHUP { // SIGHUP makes many servers read their configuration again
+		if a.stopped && a.askedBy == sig {
+			p.group.killTree()
+			return
+		}
+		a.ask()
+		a.askedBy = sig
 	}
 	if !delivered(sig) {
 		// It fails if the gateway has ended, which is reported next.

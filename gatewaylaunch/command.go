@@ -2,6 +2,7 @@ package gatewaylaunch
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,16 @@ type Command struct {
 	// process's own. Either way the gateway does not inherit what tells a
 	// program that systemd started it.
 	Env []string
+	// User is whose rights the gateway gets; nil means this process's own.
+	// Only root can give another's.
+	User *User
+}
+
+// User is a user as far as a process needs one.
+type User struct {
+	Name, Home string
+	UID, GID   uint32
+	Groups     []uint32 // all of them
 }
 
 // supervised names the variables by which systemd and OpenClaw tell a program
@@ -30,7 +41,8 @@ type Command struct {
 var supervised = []string{"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "OPENCLAW_SYSTEMD_UNIT"}
 
 // environ returns the gateway's environment: Env without the variables of a
-// service manager, then the assignments of the command itself.
+// service manager, then those of the user, then the assignments of the command
+// itself. The last of a name counts.
 func (c Command) environ() []string {
 	env := c.Env
 	if env == nil {
@@ -42,6 +54,10 @@ func (c Command) environ() []string {
 		if !slices.Contains(supervised, name) {
 			clean = append(clean, kv)
 		}
+	}
+	if c.User != nil {
+		// A server that finds root's HOME would write there, or fail to.
+		clean = append(clean, "HOME="+c.User.Home, "USER="+c.User.Name, "LOGNAME="+c.User.Name)
 	}
 	assignments, _ := splitAssignments(c.Argv)
 	return append(clean, assignments...)
@@ -58,6 +74,18 @@ func shellJoin(words []string) string {
 		}
 	}
 	return strings.Join(quoted, " ")
+}
+
+// IsAssignment reports whether a word before the program sets a variable.
+func IsAssignment(word string) bool { return isAssignment(word) }
+
+// AlsoOf is where else a command's server listens, as far as that is known:
+// OpenClaw's loopback has two addresses.
+func AlsoOf(argv []string) []netip.Addr {
+	if host, ok := HostOf(argv); ok && host == "loopback" && parseWords(argv).openclaw() {
+		return []netip.Addr{netip.IPv6Loopback()}
+	}
+	return nil
 }
 
 // splitAssignments separates the leading NAME=value words from the program.
@@ -84,7 +112,8 @@ func isAssignment(word string) bool {
 
 // PortOf tells the port that a command is going to listen on, as far as its
 // words say: --port N, --port=N, -p N, the port in an address option, PORT=N
-// before the program, the argument of python -m http.server. env is the
+// before the program, the argument of python -m http.server, and for OpenClaw's
+// gateway its default. env is the
 // environment that the command will run in; only an OpenClaw command's own
 // OPENCLAW_GATEWAY_PORT is taken from it, since a stray PORT there says nothing
 // about this program. It returns false if nothing says a port.
@@ -100,7 +129,10 @@ func PortOf(argv, env []string) (uint16, bool) {
 		return p, true
 	}
 	if w.openclaw() {
-		return lastPort(append(variable(env, "OPENCLAW_GATEWAY_PORT"), variable(w.assignments, "OPENCLAW_GATEWAY_PORT")...))
+		if p, ok := lastPort(append(variable(env, "OPENCLAW_GATEWAY_PORT"), variable(w.assignments, "OPENCLAW_GATEWAY_PORT")...)); ok {
+			return p, true
+		}
+		return netstate.DefaultPort, true
 	}
 	if args, ok := w.httpServer(); ok {
 		return httpServerPort(args)

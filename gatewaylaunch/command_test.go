@@ -37,7 +37,7 @@ func TestPortOf(t *testing.T) {
 		{argv: "OPENCLAW_GATEWAY_PORT=19001 openclaw gateway run", env: []string{"OPENCLAW_GATEWAY_PORT=19000"}, port: 19001},
 		{argv: "openclaw gateway run --port 19002", env: []string{"OPENCLAW_GATEWAY_PORT=19000"}, port: 19002},
 
-		{argv: "openclaw gateway run"},
+		{argv: "openclaw gateway run", port: 18789},
 		{argv: "node server.js", env: []string{"PORT=3000", "OPENCLAW_GATEWAY_PORT=19000"}},
 		{argv: "server --port"},
 		{argv: "server --port --verbose"},

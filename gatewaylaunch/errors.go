@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,9 @@ type InUseError struct {
 	// TooLate is set if attempts were left but the port clears by itself only
 	// after the last of them.
 	TooLate bool
+	// Loop is set if attempts were left, and the last ones were all refused
+	// although nothing seemed to be in the way when they were started.
+	Loop bool
 }
 
 func (e *InUseError) Error() string {
@@ -42,6 +46,8 @@ func (e *InUseError) Error() string {
 	}
 	var text string
 	switch holders := v.Holders(); {
+	case e.Loop:
+		text = fmt.Sprintf("%s was refused %d times in a row, although it could be bound before each start: %s", v.Spec, loopLimit, strings.TrimSuffix(v.Summary, "."))
 	case e.TooLate:
 		text = fmt.Sprintf("%s; the retries would all come too early", strings.TrimSuffix(v.Summary, "."))
 	case len(holders) == 0:
@@ -64,7 +70,12 @@ func (e *InUseError) Unwrap() error {
 }
 
 // Hint returns what would help, the least harmful first.
-func (e *InUseError) Hint() string { return firstCure(&e.Verdict) }
+func (e *InUseError) Hint() string {
+	if e.Loop {
+		return "something takes the port whenever it is free, or the command starts a second server by itself: look at what takes it, and end that first"
+	}
+	return firstCure(&e.Verdict)
+}
 
 // BindError says that this address can never be bound as things are, because
 // of its port, its host or the user: EACCES, EADDRNOTAVAIL. It unwraps to
@@ -101,20 +112,37 @@ func (e *LockError) Hint() string {
 	return "stop the other gateway, or give this one a state directory of its own (OPENCLAW_STATE_DIR)"
 }
 
-// NotReadyError says that nothing of the gateway's tree listens on the port
-// yet. It is reported, not returned: the gateway goes on.
+// NotReadyError says that the gateway is not ready yet, and what is missing. It
+// is reported, not returned: the gateway goes on.
 type NotReadyError struct {
 	Spec   netstate.BindSpec
 	Waited time.Duration
-	// Err is the error of reading the socket table, if that is why.
+	// Listens is where its tree listens, if anywhere, and Missing where it was
+	// expected to as well.
+	Listens string
+	Missing []netip.AddrPort
+	// Health is set if only that is missing.
+	Health *Health
+	// Err is what is wrong with its health, or the error of reading the socket
+	// table, if that is why nothing is known.
 	Err error
 }
 
 func (e *NotReadyError) Error() string {
-	if e.Err != nil {
+	after := netstate.Seconds(e.Waited)
+	switch {
+	case e.Health != nil:
+		return fmt.Sprintf("the gateway listens on %s, but is not healthy by %s after %s: %v", e.Listens, plain(e.Health.URL.Redacted()), after, e.Err)
+	case e.Err != nil:
 		return fmt.Sprintf("whether the gateway listens on port %d is not known: %v", e.Spec.Port, e.Err)
+	case e.Listens != "":
+		var missing []string
+		for _, a := range e.Missing {
+			missing = append(missing, a.String())
+		}
+		return fmt.Sprintf("the gateway listens on %s, but not on %s after %s", e.Listens, strings.Join(missing, " and "), after)
 	}
-	return fmt.Sprintf("the gateway runs, but does not listen on port %d after %s", e.Spec.Port, netstate.Seconds(e.Waited))
+	return fmt.Sprintf("the gateway runs, but does not listen on port %d after %s", e.Spec.Port, after)
 }
 
 // Unwrap returns Err.
@@ -122,10 +150,31 @@ func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // Hint returns what would help.
 func (e *NotReadyError) Hint() string {
-	if e.Err != nil {
+	switch {
+	case e.Err != nil || e.Health != nil:
 		return ""
+	case e.Listens != "":
+		return "if it is to serve there only, name that address with --host"
 	}
 	return "if it serves on another port, name that one with --port"
+}
+
+// HungError says that the gateway listens and does not accept: its accept queue
+// only grows. It is reported, not returned.
+type HungError struct {
+	Addr string
+	// Waiting connections are in the queue, after Since of them Took ago.
+	Waiting, Since int
+	Took           time.Duration
+}
+
+func (e *HungError) Error() string {
+	return fmt.Sprintf("the gateway accepts no connection on %s: %d wait, %s ago %d did", e.Addr, e.Waiting, netstate.Seconds(e.Took), e.Since)
+}
+
+// Hint returns what would help.
+func (e *HungError) Hint() string {
+	return "it may be busy, stopped or deadlocked: restart it if it stays so"
 }
 
 // StartError says that the command could not be started at all. It unwraps to
@@ -164,6 +213,8 @@ func newStartError(c Command, err error) *StartError {
 		path = filepath.Join(c.Dir, name)
 	}
 	switch {
+	case c.User != nil && errors.Is(err, syscall.EPERM):
+		e.reason, e.hint = fmt.Sprintf("cannot start %s as %s: only root may", plain(name), plain(c.User.Name)), "run it with sudo"
 	case c.Dir != "" && !isDir(c.Dir):
 		e.reason, e.hint = fmt.Sprintf("cannot start %s: %q is not a directory that can be entered", plain(name), c.Dir), "name an existing directory"
 	case errors.Is(err, exec.ErrDot):
@@ -198,6 +249,9 @@ func isDir(path string) bool {
 
 // String returns "status 1" or "signal 9".
 func (s ExitStatus) String() string {
+	if !s.Known() {
+		return "a status that only its starter was told"
+	}
 	if s.Signal != 0 {
 		return fmt.Sprintf("signal %d", s.Signal)
 	}

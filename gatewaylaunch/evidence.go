@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -19,6 +20,7 @@ var (
 		"address already in use",                // strerror(EADDRINUSE) of every Unix
 		"addrinuse",                             // EADDRINUSE of node, ruby, openclaw; AddrInUse of rust
 		"only one usage of each socket address", // WSAEADDRINUSE
+		"connection in use: (",                  // gunicorn, which prints no errno
 	}
 	deniedWords = []string{
 		"eacces", "permission denied",
@@ -31,27 +33,64 @@ var (
 	lockWords = []string{"gateway already running", "owns gateway-lifecycle"}
 )
 
+// BindResult is one bind of the gateway itself that was watched, with what the
+// kernel answered.
+type BindResult struct {
+	Addr netip.AddrPort
+	At   time.Time
+	// Err is nil if the bind and the listen after it succeeded, otherwise the
+	// system's error.
+	Err error
+}
+
+// lastWords is how many lines may follow the words about a taken address for
+// them to count as what the gateway ended with: a version, a farewell. Lines of
+// a stack trace are indented and do not count.
+const lastWords = 3
+
 // evidence is all that is known about an attempt that has ended.
 type evidence struct {
 	exit  ExitStatus
 	ready bool // it listened
+	// watched is the last of the gateway's own binds of a port that it did not
+	// get elsewhere; nil if its binds were not watched, or it made none.
+	watched *BindResult
 	// heard is set if the output could be read, spoke if there was any.
 	heard, spoke         bool
 	inUse, denied, locks string // the first line that said so
-	before, after        netstate.ErrClass
+	since                int    // lines after the last one that said inUse
+	// before and after are what our own bind of the expected address met just
+	// before the start and just after the end.
+	before, after netstate.ErrClass
+	// other is set if the expected address is free, and another one that the
+	// gateway's last words can mean is refused.
+	other bool
+	// foreign is set if somebody else's listener was seen on the port during
+	// the attempt.
+	foreign bool
+	// vague is set if nobody told the port and the words name no address, so
+	// that no bind of ours can tell whether they are true.
+	vague bool
 }
 
 // hear looks at one line of output.
 func (e *evidence) hear(line string) {
 	line = ansi.Strip(line)
-	e.spoke = e.spoke || strings.TrimSpace(line) != ""
-	text := strings.ToLower(line)
-	note := func(first *string, words []string) {
-		if *first == "" && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) }) {
+	text := strings.ToLower(strings.TrimSpace(line))
+	e.spoke = e.spoke || text != ""
+	note := func(first *string, words []string) bool {
+		said := slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+		if said && *first == "" {
 			*first = line
 		}
+		return said
 	}
-	note(&e.inUse, inUseWords)
+	switch {
+	case note(&e.inUse, inUseWords):
+		e.since = 0
+	case text != "" && !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "\t"):
+		e.since++
+	}
 	note(&e.denied, deniedWords)
 	note(&e.locks, lockWords)
 }
@@ -66,14 +105,28 @@ const (
 	causeLock                // another gateway owns its state
 )
 
-// cause judges. It is pure, so that every combination can be tested.
+// cause judges, by the strongest evidence that there is: the bind itself, then
+// the kernel's state around the attempt, then the words, which only choose
+// among what the kernel leaves open. It is pure, so that every combination can
+// be tested.
 func (e *evidence) cause() cause {
-	switch {
-	case e.exit.Code == 0 || e.ready:
+	if e.exit.Code == 0 || e.ready {
 		return causeOwn
+	}
+	if e.watched != nil {
+		switch (netstate.Probe{Err: e.watched.Err}).Class() {
+		case netstate.ClassInUse:
+			return causeInUse
+		case netstate.ClassDenied, netstate.ClassNoAddress:
+			return causeDenied
+		}
+	}
+	switch {
 	case e.locks != "":
 		return causeLock
-	case e.inUse != "":
+	case e.watched != nil:
+		return causeOwn // it got its address, whatever it said
+	case e.inUse != "" && e.confirmed():
 		return causeInUse
 	case e.exit.Signal != 0:
 		return causeOwn
@@ -94,6 +147,31 @@ func (e *evidence) cause() cause {
 		return causeInUse
 	}
 	return causeOwn
+}
+
+// confirmed reports whether the kernel bears the gateway's words out. Programs
+// log these words about other things too, such as a peer's trouble, so they
+// prove nothing while a bind of the address succeeds.
+func (e *evidence) confirmed() bool {
+	last := e.since <= lastWords
+	switch {
+	case e.before == netstate.ClassInUse || e.after == netstate.ClassInUse:
+		return true
+	case e.other || e.foreign || e.vague:
+		return last
+	}
+	// A bind that is refused for another reason hides whether the address is
+	// taken: EACCES comes first. Then the words are all there is.
+	return last && (e.before != netstate.ClassNone || e.after != netstate.ClassNone)
+}
+
+// unconfirmed returns the words of a gateway that spoke of a taken address
+// while the kernel says that there was none.
+func (e *evidence) unconfirmed() string {
+	if e.cause() == causeOwn && !e.ready && e.exit.Code != 0 {
+		return e.inUse
+	}
+	return ""
 }
 
 // refused reports whether both binds around the attempt were refused so.

@@ -3,6 +3,7 @@ package gatewaylaunch
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"berth/netstate"
@@ -36,12 +37,13 @@ func TestHearAndAddresses(t *testing.T) {
 		{"socat", "2026/11/23 14:02:18 socat[42] E bind(5, {AF=2 0.0.0.0:8080}, 16): Address already in use", "[0.0.0.0:8080]"},
 		{"haproxy", "[ALERT] (1) : Binding [haproxy.cfg:9] for frontend f: cannot bind socket (Address already in use) for [127.0.0.1:8080]", "[127.0.0.1:8080]"},
 		{"apache", "(98)Address already in use: AH00072: make_sock: could not bind to address 127.0.0.1:8080", "[127.0.0.1:8080]"},
+		{"gunicorn", "[2026-11-23 14:02:18 +0000] [42] [ERROR] Connection in use: ('127.0.0.1', 8080)", "[127.0.0.1:8080]"},
 		{"windows", "listen tcp 127.0.0.1:8080: bind: Only one usage of each socket address (protocol/network address/port) is normally permitted.", "[127.0.0.1:8080]"},
 		{"v4-mapped", "bind [::ffff:127.0.0.1]:8080: address already in use", "[127.0.0.1:8080]"},
 		{"two", "address already in use: 127.0.0.1:8080, [::1]:8080", "[127.0.0.1:8080 [::1]:8080]"},
 	} {
 		t.Run(tt.server, func(t *testing.T) {
-			e := evidence{exit: ExitStatus{Code: 1}, heard: true}
+			e := evidence{exit: ExitStatus{Code: 1}, heard: true, before: netstate.ClassInUse}
 			e.hear("something else before")
 			e.hear(tt.line)
 			e.hear("something else after")
@@ -82,8 +84,25 @@ func TestCause(t *testing.T) {
 		evidence
 		want cause
 	}{
-		{"words alone", evidence{exit: failed, heard: true, inUse: "x"}, causeInUse},
-		{"words of a gateway that aborts", evidence{exit: ExitStatus{Code: 134, Signal: 6}, heard: true, inUse: "x"}, causeInUse},
+		{"words alone", evidence{exit: failed, heard: true, inUse: "x"}, causeOwn},
+		{"words, refused before", evidence{exit: failed, heard: true, inUse: "x", before: inUse}, causeInUse},
+		{"words, refused after", evidence{exit: failed, heard: true, inUse: "x", after: inUse}, causeInUse},
+		{"words, refused before, more said after", evidence{exit: failed, heard: true, inUse: "x", since: 99, before: inUse}, causeInUse},
+		{"words of another address that is refused", evidence{exit: failed, heard: true, inUse: "x", other: true}, causeInUse},
+		{"the same, more said after", evidence{exit: failed, heard: true, inUse: "x", other: true, since: lastWords + 1}, causeOwn},
+		{"words, a stranger listened meanwhile", evidence{exit: failed, heard: true, inUse: "x", foreign: true}, causeInUse},
+		{"the same, more said after", evidence{exit: failed, heard: true, inUse: "x", foreign: true, since: lastWords + 1}, causeOwn},
+		{"a stranger listened meanwhile, no words", evidence{exit: failed, heard: true, foreign: true}, causeOwn},
+		{"words without an address, port unknown", evidence{exit: failed, heard: true, inUse: "x", vague: true}, causeInUse},
+		{"the same, more said after", evidence{exit: failed, heard: true, inUse: "x", vague: true, since: lastWords + 1}, causeOwn},
+		{"words of a gateway that aborts", evidence{exit: ExitStatus{Code: 134, Signal: 6}, heard: true, inUse: "x", after: inUse}, causeInUse},
+		{"words of a gateway that is killed", evidence{exit: killed, heard: true, inUse: "x"}, causeOwn},
+		{"its bind was refused, watched", evidence{exit: failed, heard: true, spoke: true, watched: &BindResult{Err: syscall.EADDRINUSE}}, causeInUse},
+		{"the same, killed", evidence{exit: killed, watched: &BindResult{Err: syscall.EADDRINUSE}}, causeInUse},
+		{"its bind succeeded, watched", evidence{exit: failed, heard: true, inUse: "x", before: inUse, after: inUse, watched: &BindResult{}}, causeOwn},
+		{"the same, and its state is locked", evidence{exit: failed, heard: true, inUse: "x", locks: "x", before: inUse, watched: &BindResult{}}, causeLock},
+		{"its bind was not permitted, watched", evidence{exit: failed, watched: &BindResult{Err: syscall.EACCES}}, causeDenied},
+		{"its bind failed otherwise, watched", evidence{exit: failed, inUse: "x", watched: &BindResult{Err: syscall.EMFILE}}, causeOwn},
 		{"two refused binds, silent", evidence{exit: failed, heard: true, before: inUse, after: inUse}, causeInUse},
 		{"two refused binds, other words", evidence{exit: failed, heard: true, spoke: true, before: inUse, after: inUse}, causeOwn},
 		{"two refused binds, unheard", evidence{exit: failed, before: inUse, after: inUse}, causeInUse},
@@ -108,6 +127,97 @@ func TestCause(t *testing.T) {
 	} {
 		if got := tt.evidence.cause(); got != tt.want {
 			t.Errorf("%s: cause %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Every combination of the evidence, held against what must be true of any
+// judgement.
+func TestCauseOfEveryCombination(t *testing.T) {
+	bools := []bool{false, true}
+	classes := []netstate.ErrClass{netstate.ClassNone, netstate.ClassInUse, netstate.ClassDenied, netstate.ClassNoAddress, netstate.ClassOther}
+	exits := []ExitStatus{{}, {Code: 1}, {Code: 137, Signal: 9}}
+	watches := []*BindResult{nil, {}, {Err: syscall.EADDRINUSE}, {Err: syscall.EACCES}, {Err: syscall.EMFILE}}
+	word := map[bool]string{true: "x"}
+	n := 0
+	for bits := range 1 << 9 {
+		bit := func(i int) bool { return bits>>i&1 == 1 }
+		for _, exit := range exits {
+			for _, watched := range watches {
+				for _, before := range classes {
+					for _, after := range classes {
+						for _, later := range bools {
+							e := evidence{
+								exit: exit, watched: watched, before: before, after: after,
+								ready: bit(0), heard: bit(1), spoke: bit(2), inUse: word[bit(3)], denied: word[bit(4)],
+								locks: word[bit(5)], other: bit(6), foreign: bit(7), vague: bit(8),
+							}
+							if later {
+								e.since = lastWords + 1
+							}
+							n++
+							checkCause(t, e)
+							if t.Failed() {
+								return
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d combinations", n)
+}
+
+func checkCause(t *testing.T, e evidence) {
+	t.Helper()
+	const inUse = netstate.ClassInUse
+	got := e.cause()
+	must := func(held bool, what string) {
+		if !held {
+			t.Errorf("cause %d of %+v: %s", got, e, what)
+		}
+	}
+	ownEnd := e.exit.Code == 0 || e.ready
+	must(!ownEnd || got == causeOwn, "one that served or ended well was not refused")
+	seen := e.watched != nil
+	taken := seen && e.watched.Err == syscall.EADDRINUSE
+	must(!taken || ownEnd || got == causeInUse, "its bind was seen to be refused")
+	must(!seen || taken || got != causeInUse, "its bind was seen not to be refused for that")
+	refused := e.before == inUse || e.after == inUse
+	visible := refused || e.other || e.foreign || e.vague
+	open := e.before != netstate.ClassNone || e.after != netstate.ClassNone
+	must(got != causeInUse || taken || visible || open, "words or a status alone prove nothing")
+	must(got != causeInUse || taken || e.inUse != "" || refused, "without words, a bind must have been refused")
+	must(got != causeInUse || taken || refused || e.since <= lastWords, "it went on to speak of other things")
+	must(got != causeInUse || taken || e.inUse != "" || e.exit.Signal == 0, "a signal is no refusal")
+	must(got != causeInUse || taken || e.inUse != "" || !e.heard || !e.spoke, "it spoke of something else")
+	must(e.locks == "" || taken || ownEnd || seen && got == causeDenied || got == causeLock, "its state is locked")
+	must(got != causeLock || e.locks != "", "nothing says that its state is locked")
+	must(got != causeDenied || seen && e.watched.Err == syscall.EACCES || e.before == e.after && e.before != inUse && open, "nothing refused it for good")
+	if e.inUse != "" && refused && !ownEnd && !seen && e.locks == "" {
+		must(got == causeInUse, "the kernel bears its words out")
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		last  bool
+	}{
+		{"node", []string{"Error: listen EADDRINUSE: address already in use :::8080", "    at Server.setupListenHandle (node:net:1940:16)", "  code: 'EADDRINUSE',", "  port: 8080", "}", "", "Node.js v26.10.0"}, true},
+		{"java", []string{`Exception in thread "main" java.net.BindException: Address already in use`, "\tat java.base/sun.nio.ch.Net.bind0(Native Method)", "\tat A.main(A.java:3)"}, true},
+		{"haproxy", []string{"[ALERT] (1) : Starting frontend f: cannot bind socket (Address already in use) for [127.0.0.1:8080]", "[ALERT] (1) : [haproxy.main()] Some protocols failed to start their listeners! Exiting."}, true},
+		{"said and got over it", []string{"upstream: address already in use", "retrying upstream", "connected", "serving", "a", "fatal: no such file"}, false},
+		{"said again", []string{"address already in use", "a", "b", "c", "d", "address already in use"}, true},
+	} {
+		var e evidence
+		for _, l := range tt.lines {
+			e.hear(l)
+		}
+		if got := e.since <= lastWords; got != tt.last {
+			t.Errorf("%s: last words %v, %d lines since", tt.name, got, e.since)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package gatewaylaunch
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/signal"
 	"time"
@@ -13,12 +14,23 @@ import (
 // run several times, one after the other.
 type Launcher struct {
 	Command Command
-	// Spec is the bind that the gateway is expected to make.
-	Spec   netstate.BindSpec
+	// Spec is the bind that the gateway is expected to make. GuessedPort is set
+	// if nobody told its port: the first attempt is then not kept back because
+	// of it.
+	Spec        netstate.BindSpec
+	GuessedPort bool
+	// GuessedHost is set if nobody told its host: then the gateway is ready
+	// wherever it listens on the port. Otherwise it is when it listens on the
+	// address of Spec and on those of Also.
+	GuessedHost bool
+	Also        []netip.Addr
+	// Health, if set, is asked once the gateway listens; it is ready when the
+	// answer is good.
+	Health *Health
 	Retry  Retry // Notify is not used; the events tell more
 	Kernel Kernel
-	// ReadyTimeout is how long nothing may listen before EventNotReady says
-	// so; 0 means 60 s.
+	// ReadyTimeout is how long the gateway may take to be ready before
+	// EventNotReady says so; 0 means 60 s.
 	ReadyTimeout time.Duration
 	// Grace is the time from SIGTERM to SIGKILL when the context ends; 0 means
 	// 3 s.
@@ -70,11 +82,15 @@ func (l *Launcher) grace() time.Duration {
 // SIGKILL, then nothing of it is left. A process that not even SIGKILL ends,
 // because it is stuck in the kernel, keeps Run waiting.
 func (l *Launcher) Run(ctx context.Context, on func(Event)) (ExitStatus, error) {
-	r := &run{Launcher: l, on: on, began: time.Now()}
+	r := &run{Launcher: l, on: on, pace: pace{Retry: l.Retry, began: time.Now()}}
 	if l.Foreground {
 		r.signals = make(chan os.Signal, 8)
 		notifySignals(r.signals)
 		defer signal.Stop(r.signals)
+	}
+	if again, status := r.hold(ctx); !again {
+		r.emit(Event{Kind: EventStopped, Exit: status})
+		return status, ctx.Err()
 	}
 	for {
 		r.attempt++
@@ -86,7 +102,7 @@ func (l *Launcher) Run(ctx context.Context, on func(Event)) (ExitStatus, error) 
 			r.emit(Event{Kind: EventStopped, PID: a.pid, Exit: a.exit, Took: time.Since(a.askedAt)})
 			return a.exit, ctx.Err()
 		}
-		exited := Event{Kind: EventExited, PID: a.pid, Exit: a.exit, Took: a.took}
+		exited := Event{Kind: EventExited, PID: a.pid, Exit: a.exit, Took: a.took, Line: a.unconfirmed()}
 		if a.cause() == causeOwn && a.refused(netstate.ClassInUse) {
 			exited.Verdict = a.refusal
 		}
@@ -107,14 +123,16 @@ func (l *Launcher) Run(ctx context.Context, on func(Event)) (ExitStatus, error) 
 // run is one call of Run.
 type run struct {
 	*Launcher
+	pace
 	on      func(Event)
-	began   time.Time
 	attempt int
+	state   State
 	signals chan os.Signal // nil in the background
 }
 
 func (r *run) emit(e Event) {
-	e.At, e.Attempt, e.Of = time.Now(), r.attempt, r.Retry.attempts()
+	r.state = r.state.after(e.Kind, r.Health != nil)
+	e.At, e.State, e.Attempt, e.Of = time.Now(), r.state, r.attempt, r.attempts()
 	if r.on != nil {
 		r.on(e)
 	}
@@ -142,12 +160,15 @@ func (r *run) judge(ctx context.Context, a *attempt) error {
 	default:
 		return nil
 	}
-	left := r.Retry.attempts() - r.attempt
-	tooLate := left > 0 && clearsAfter(a.refusal, time.Now().Add(time.Duration(left)*r.Retry.Interval))
-	if left > 0 && !tooLate {
+	r.refused(a.before == netstate.ClassInUse)
+	now := time.Now()
+	again := r.again(r.attempt, now)
+	tooLate := again && clearsAfter(a.refusal, now.Add(r.left(now)))
+	loop := again && r.looping()
+	if again && !tooLate && !loop {
 		return nil
 	}
-	err := &InUseError{Attempts: r.attempt, Elapsed: time.Since(r.began), Exit: a.exit, Said: a.inUse, TooLate: tooLate}
+	err := &InUseError{Attempts: r.attempt, Elapsed: time.Since(r.began), Exit: a.exit, Said: a.inUse, TooLate: tooLate, Loop: loop && !tooLate}
 	if a.refusal != nil {
 		err.Verdict = *a.refusal
 	}
@@ -158,53 +179,4 @@ func (r *run) judge(ctx context.Context, a *attempt) error {
 // stay refused until after the deadline. A process may end at any time.
 func clearsAfter(v *netstate.Verdict, deadline time.Time) bool {
 	return v != nil && v.Reason == netstate.ReasonLingering && v.Clears.Known() && v.Clears.From.After(deadline)
-}
-
-// probeEvery is how often a pause probes where the system reports no end of a
-// socket.
-const probeEvery = 25 * time.Millisecond
-
-// pause waits until the refused bind would succeed, at most for the interval:
-// the next attempt comes in any case, since a probe's options may differ from
-// the gateway's. It returns false, and the status to end with, if the launch
-// is to stop.
-func (r *run) pause(ctx context.Context, a *attempt) (again bool, status ExitStatus) {
-	r.emit(Event{Kind: EventRetry, Wait: r.Retry.Interval})
-	pausing, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wake <-chan struct{}
-	var tick <-chan time.Time
-	if v := a.refusal; v != nil {
-		if wake = r.Kernel.Wake(pausing, v.Spec); wake == nil && v.Spec.ReuseAddr {
-			// A probe without SO_REUSEADDR could collide with another
-			// server's start, so such a one is not made in a loop.
-			t := time.NewTicker(probeEvery)
-			defer t.Stop()
-			tick = t.C
-		}
-		// What ended before the events were subscribed to is seen here.
-		if r.Kernel.TryBind(v.Spec).Bindable() {
-			return ctx.Err() == nil, a.exit
-		}
-	}
-	end := time.NewTimer(r.Retry.Interval)
-	defer end.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false, a.exit
-		case sig := <-r.signals:
-			if ends(sig) {
-				return false, statusOfSignal(sig)
-			}
-			continue
-		case <-end.C:
-			return true, a.exit
-		case <-wake:
-		case <-tick:
-		}
-		if r.Kernel.TryBind(a.refusal.Spec).Bindable() {
-			return true, a.exit
-		}
-	}
 }

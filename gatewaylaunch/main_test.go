@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/mattn/go-isatty"
 
 	"berth/netstate"
@@ -64,6 +66,9 @@ func init() {
 		"nobody":  helperNobody,
 		"signals": helperSignals,
 		"tied":    helperTied,
+		"health":  helperHealth,
+		"size":    helperSize,
+		"stolid":  helperStolid,
 	}
 }
 
@@ -255,6 +260,55 @@ func helperNobody(args []string) int {
 	return 0
 }
 
+// helperSize prints the size of its terminal, now and whenever it changes.
+func helperSize([]string) int {
+	c := make(chan os.Signal, 8)
+	signal.Notify(c, syscall.SIGWINCH)
+	for {
+		rows, cols, err := pty.Getsize(os.Stdin)
+		if err != nil {
+			return say(err)
+		}
+		fmt.Printf("size %dx%d\n", cols, rows)
+		<-c
+	}
+}
+
+// helperStolid starts a child that ignores everything polite, and refuses it
+// with a word itself.
+func helperStolid(args []string) int {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+	signals := make(chan os.Signal, 8)
+	if len(args) == 0 {
+		c := helperCommand("stolid", "child")
+		cmd := exec.Command(c.Argv[1], c.Argv[2:]...)
+		cmd.Env = c.environ()
+		if err := cmd.Start(); err != nil {
+			return say(err)
+		}
+		signal.Notify(signals, syscall.SIGINT)
+		fmt.Println("child", cmd.Process.Pid)
+	}
+	for range signals {
+		fmt.Println("refusing")
+	}
+	return 0
+}
+
+// helperHealth serves over HTTP, is unwell for two requests and then well, and
+// says how often it was asked: health ADDRESS.
+func helperHealth(args []string) int {
+	n := 0
+	err := http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("asked for", r.URL)
+		if n++; n <= 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintf(w, "{\"ok\": %t}\n", n > 3)
+	}))
+	return say(err)
+}
+
 func specOf(addr string) netstate.BindSpec {
 	ap := netip.MustParseAddrPort(addr)
 	return netstate.NewBindSpec(ap.Addr(), ap.Port())
@@ -301,6 +355,7 @@ type scripted struct {
 
 	mu     sync.Mutex
 	probes []netstate.BindSpec
+	reads  []time.Time
 }
 
 func (k *scripted) TryBind(spec netstate.BindSpec) netstate.Probe {
@@ -323,6 +378,9 @@ func (k *scripted) Why(_ context.Context, spec netstate.BindSpec) (netstate.Verd
 }
 
 func (k *scripted) Read(context.Context) (*netstate.Snapshot, error) {
+	k.mu.Lock()
+	k.reads = append(k.reads, time.Now())
+	k.mu.Unlock()
 	if k.read != nil {
 		return k.read()
 	}
@@ -337,3 +395,14 @@ func (k *scripted) Owners(_ context.Context, sockets []netstate.Socket) (*netsta
 }
 
 func (k *scripted) Wake(context.Context, netstate.BindSpec) <-chan struct{} { return k.wake }
+
+// visit makes one connection.
+func visit(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	c.Close()
+}

@@ -51,23 +51,28 @@ func newOutputs() *outputs {
 	return &outputs{lines: make(chan outputLine, 64), ended: make(chan struct{})}
 }
 
-// follow reads what is appended to the file f from now on.
-func (o *outputs) follow(f *os.File) error {
+// follow reads what is appended to the file f from now on, and of what it holds
+// already the last back bytes.
+func (o *outputs) follow(f *os.File, back int64) error {
 	r, err := os.Open(f.Name())
 	if err != nil {
 		return err
 	}
-	if _, err := r.Seek(0, io.SeekEnd); err != nil {
+	end, err := r.Seek(0, io.SeekEnd)
+	if err == nil && back > 0 && end > 0 {
+		_, err = r.Seek(max(0, end-back), io.SeekStart)
+	}
+	if err != nil {
 		r.Close()
 		return err
 	}
-	o.readers.Go(func() { o.tail(r) })
+	o.readers.Go(func() { o.tail(r, f) })
 	return nil
 }
 
 // tail ends at the end of the file, once the gateway has ended, or at the
 // latest drainMost after that.
-func (o *outputs) tail(f *os.File) {
+func (o *outputs) tail(f, log *os.File) {
 	defer f.Close()
 	split := splitter{emit: func(s string) { o.lines <- outputLine{Both, s} }}
 	defer split.end()
@@ -84,6 +89,9 @@ func (o *outputs) tail(f *os.File) {
 		}
 		n, err := f.Read(buf)
 		split.write(buf[:n])
+		if n == 0 {
+			rotate(f, log)
+		}
 		switch {
 		case n > 0 && (!ended || o.draining()):
 			pace = followSoon

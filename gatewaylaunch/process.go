@@ -3,7 +3,9 @@ package gatewaylaunch
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -27,11 +29,14 @@ type stdio struct{ in, out, err *os.File }
 
 // process is one started gateway with its descendants.
 type process struct {
-	cmd   *exec.Cmd
+	cmd   *exec.Cmd // nil if another berth started it
+	pid   int
 	group *group
 	out   *outputs
 	tie   *os.File // the other end of its standard input, if it is tied
 	heard bool     // both output streams are read here
+	// foreign is set once somebody else's listener was seen on the port.
+	foreign atomic.Bool
 	// exited is closed when the process itself has ended. On Linux it is not
 	// reaped before reap is called, so that its pid, which names its group and
 	// session too, cannot be given to another process meanwhile.
@@ -52,8 +57,10 @@ func (l *Launcher) start() (*process, error) {
 	p.cmd.Dir, p.cmd.Env = l.Command.Dir, l.Command.environ()
 	err := l.connect(p)
 	if err == nil {
-		ownGroup(p.cmd, !l.Foreground)
-		err = p.cmd.Start()
+		if err = l.Command.User.apply(p.cmd); err == nil {
+			ownGroup(p.cmd, !l.Foreground)
+			err = p.run(l.Foreground)
+		}
 	}
 	p.out.started()
 	if f, ok := p.cmd.Stdin.(*os.File); ok && p.tie != nil {
@@ -67,12 +74,31 @@ func (l *Launcher) start() (*process, error) {
 		}
 		return nil, newStartError(l.Command, err)
 	}
+	p.pid = p.cmd.Process.Pid
 	p.group = newGroup(p.cmd.Process, !l.Foreground)
-	go func() {
-		defer close(p.exited)
-		awaitExit(p.cmd)
-	}()
 	return p, nil
+}
+
+// run starts the command and waits for its end in a goroutine. With a leash it
+// ends when this process does, however that happens. The kernel takes the end
+// of the thread that started the command for that, so this thread stays the
+// goroutine's own until the command has ended.
+func (p *process) run(leash bool) error {
+	started := make(chan error)
+	go func() {
+		if leash {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			dieWithParent(p.cmd)
+		}
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			defer close(p.exited)
+			awaitExit(p.cmd)
+		}
+	}()
+	return <-started
 }
 
 // connect gives the gateway its three files.
@@ -90,7 +116,7 @@ func (l *Launcher) connect(p *process) error {
 	p.heard = true
 	if l.Log != nil {
 		p.cmd.Stdout, p.cmd.Stderr = l.Log, l.Log
-		return p.out.follow(l.Log)
+		return p.out.follow(l.Log, 0)
 	}
 	stdout, err := p.out.pipe(Stdout, nil)
 	if err != nil {
@@ -153,7 +179,7 @@ func sameFile(a, b *os.File) bool {
 // includes reports whether a holder belongs to the gateway: it is the process
 // itself, has it among its ancestors, or is in its session.
 func (p *process) includes(h netstate.Holder) bool {
-	pid := p.cmd.Process.Pid
+	pid := p.pid
 	return h.ID.PID == pid ||
 		slices.ContainsFunc(h.Parents, func(a netstate.Parent) bool { return a.PID == pid }) ||
 		p.group.own && inSession(h.ID.PID, pid)
@@ -215,6 +241,9 @@ func (p *process) waitGone(most time.Duration, again func()) bool {
 // means nothing any more afterwards.
 func (p *process) reap() ExitStatus {
 	p.group.release()
+	if p.cmd == nil {
+		return unknownStatus // only a parent is told
+	}
 	// The error only repeats that the status is not 0.
 	_ = p.cmd.Wait()
 	return exitStatus(p.cmd.ProcessState)

@@ -4,8 +4,11 @@ package gatewaylaunch
 
 import (
 	"os"
+	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"berth/netstate"
 )
 
 // group is the gateway's process with its process group. Its number cannot
@@ -17,6 +20,18 @@ type group struct {
 }
 
 func newGroup(leader *os.Process, own bool) *group { return &group{leader: leader, own: own} }
+
+// adoptGroup is the group of a process that leads its session and that
+// somebody else started.
+func adoptGroup(id netstate.ProcessID) (*group, error) {
+	leader, err := os.FindProcess(id.PID)
+	return &group{leader: leader, own: true}, err
+}
+
+// dieWithParent does nothing: these systems have no such thing.
+func dieWithParent(*exec.Cmd) {}
+
+func (g *group) killTree() { g.kill() }
 
 func (g *group) terminate() { g.signal(unix.SIGTERM) }
 func (g *group) kill()      { g.signal(unix.SIGKILL) }

@@ -7,8 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"berth/netstate"
 )
 
 // awaitExit waits until the command has ended and leaves it a zombie, so that
@@ -32,6 +35,9 @@ type group struct {
 	leader *os.Process
 	own    bool
 	reaped bool // the leader's pid may name another process
+	// adopted is set if another process started the leader: it is no child of
+	// this one, so that its pid may name another process at any time.
+	adopted bool
 	// known holds the start times of the members seen so far, the leader's
 	// too. When a parent ends, nothing else tells whose child its child was.
 	known map[int]uint64
@@ -39,10 +45,50 @@ type group struct {
 
 func newGroup(leader *os.Process, own bool) *group {
 	g := &group{leader: leader, own: own, known: map[int]uint64{}}
-	if d, err := readProcess(leader.Pid); own && err == nil {
+	if d, err := readProcess(leader.Pid); err == nil {
 		g.known[leader.Pid] = d.start
 	}
 	return g
+}
+
+// adoptGroup is the group of a process that leads its session and that
+// somebody else started.
+func adoptGroup(id netstate.ProcessID) (*group, error) {
+	leader, err := os.FindProcess(id.PID)
+	if err != nil {
+		return nil, err
+	}
+	return &group{leader: leader, own: true, adopted: true, known: map[int]uint64{id.PID: id.Start}}, nil
+}
+
+// dieWithParent lets the kernel ask the command to end when the thread that
+// starts it has ended. A program with more rights than its user is not asked.
+func dieWithParent(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+}
+
+// killTree ends a gateway in the foreground with everything that descends from
+// it. They are stopped first, so that none forks meanwhile; what is orphaned
+// already belongs to nobody any more.
+func (g *group) killTree() {
+	if g.own {
+		g.kill()
+		return
+	}
+	_ = g.leader.Signal(unix.SIGSTOP) // it has ended, or may not be signalled
+	for round, seen := 0, -1; round < freezeRounds && seen != len(g.known); round++ {
+		seen = len(g.known)
+		for _, d := range g.living() {
+			signalProcess(d, unix.SIGSTOP)
+		}
+	}
+	for _, d := range g.living() {
+		signalProcess(d, unix.SIGKILL)
+	}
+	_ = g.leader.Kill()
 }
 
 // terminate freezes the members before it ends them, until no new one shows
@@ -69,11 +115,11 @@ func (g *group) end(sig unix.Signal) {
 // signal ignores failures: they mean that a process has ended or may not be
 // signalled, and alive tells what is left.
 func (g *group) signal(sig unix.Signal) {
-	if !g.reaped {
+	if !g.reaped && !g.adopted {
 		_ = unix.Kill(-g.leader.Pid, sig) // the whole process group at one stroke
 	}
 	for _, d := range g.living() {
-		if g.reaped || d.group != g.leader.Pid {
+		if g.reaped || g.adopted || d.group != g.leader.Pid {
 			signalProcess(d, sig)
 		}
 	}
@@ -95,7 +141,8 @@ type descendant struct {
 	zombie                      bool
 }
 
-// living returns the living descendants, without the leader.
+// living returns the living descendants, with the leader only if it was
+// adopted.
 func (g *group) living() []descendant {
 	all := readProcesses()
 	start := make(map[int]uint64, len(all))
@@ -125,7 +172,7 @@ func (g *group) living() []descendant {
 	}
 	var living []descendant
 	for _, d := range all {
-		if member[d.pid] && !d.zombie && d.pid != g.leader.Pid {
+		if member[d.pid] && !d.zombie && (g.adopted || d.pid != g.leader.Pid) {
 			living = append(living, d)
 		}
 	}

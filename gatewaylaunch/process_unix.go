@@ -14,9 +14,22 @@ import (
 // ownGroup puts the command into a session of its own, so that no signal of
 // this terminal reaches it and its descendants can be found by the session.
 func ownGroup(cmd *exec.Cmd, own bool) {
-	if own {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if !own {
+		return
 	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
+}
+
+// apply lets the command have the user's rights and no others.
+func (u *User) apply(cmd *exec.Cmd) error {
+	if u == nil {
+		return nil
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
+	return nil
 }
 
 func inSession(pid, leader int) bool {

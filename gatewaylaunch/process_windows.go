@@ -1,12 +1,15 @@
 package gatewaylaunch
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/windows"
+
+	"berth/netstate"
 )
 
 // ownGroup puts the command into a process group of its own, so that Ctrl-C
@@ -29,6 +32,27 @@ type group struct {
 }
 
 func newGroup(leader *os.Process, own bool) *group { return &group{leader: leader, own: own} }
+
+func adoptGroup(id netstate.ProcessID) (*group, error) {
+	leader, err := os.FindProcess(id.PID)
+	return &group{leader: leader, own: true}, err
+}
+
+// dieWithParent does nothing: this system has no such thing without a job
+// object.
+func dieWithParent(*exec.Cmd) {}
+
+func (g *group) killTree() { g.kill() }
+
+// errNoUser says that another user's rights cannot be had here.
+var errNoUser = errors.New("a command cannot be started as another user on this system")
+
+func (u *User) apply(*exec.Cmd) error {
+	if u == nil {
+		return nil
+	}
+	return errNoUser
+}
 
 // terminate asks by CTRL_BREAK, which a program without a console never sees;
 // such a one ends with kill.

@@ -27,6 +27,7 @@ const (
 	dialogDestroy
 	dialogStop
 	dialogQuit
+	dialogLeave // quit while the gateway serves: keep it, or stop it first
 )
 
 // dialog asks before anything is destroyed. Its body is the plan; Cancel has
@@ -144,7 +145,7 @@ func (d *dialog) wantsName() bool { return d.planned && d.possible() && d.plan.T
 // possible reports whether there is a button that goes on at all.
 func (d *dialog) possible() bool {
 	switch {
-	case d.kind == dialogQuit || d.kind == dialogStop:
+	case d.kind == dialogQuit || d.kind == dialogStop || d.kind == dialogLeave:
 		return true
 	case !d.planned || d.err != nil:
 		return false
@@ -193,6 +194,12 @@ func (m *Model) dialogKey(msg tea.KeyMsg) {
 		}
 	case "n":
 		m.closeDialog()
+	case "x":
+		if d.kind == dialogLeave {
+			m.closeDialog()
+			m.gateway.asked, m.leaving = true, true
+			m.emit(effectStop{})
+		}
 	case "h", "l":
 		d.yes = !d.yes && d.allowed()
 	}
@@ -220,7 +227,7 @@ func (m *Model) confirm() {
 	d := m.dialog
 	m.dialog = nil
 	switch d.kind {
-	case dialogQuit:
+	case dialogQuit, dialogLeave:
 		m.quitting = true
 		m.emit(effectQuit{})
 	case dialogStop:
@@ -248,6 +255,8 @@ func (d *dialog) question(m *Model) string {
 		return "Stop the gateway?"
 	case dialogQuit:
 		return "Quit now?"
+	case dialogLeave:
+		return "Quit and keep the gateway running?"
 	}
 	return fmt.Sprintf("Free %s?", at)
 }
@@ -269,6 +278,8 @@ func (d *dialog) verb() string {
 		return "Destroy"
 	case dialogQuit:
 		return "Quit"
+	case dialogLeave:
+		return "Quit, keep it"
 	}
 	if len(d.plan.Targets()) > 0 {
 		return "Stop it and free the port"
@@ -301,6 +312,10 @@ func (d *dialog) rows(m *Model, w int, details bool) (top, bottom []string) {
 	switch {
 	case d.kind == dialogStop:
 		add("", "", fmt.Sprintf("SIGTERM to the gateway, pid %d: %s", m.gateway.pid, command(m.gateway.info.Command)), limit)
+	case d.kind == dialogLeave:
+		add(th.Free, th.Sym.Started, fmt.Sprintf("Pid %d serves on %s and goes on without berth; the next berth finds it again.", m.gateway.pid, m.gateway.info.Spec), limit)
+		blank()
+		add("", "", "x stops it first, and then quits.", 1)
 	case d.kind == dialogQuit && m.job.freeing():
 		add(th.Warn, th.Sym.Warn, fmt.Sprintf("Port %s is being freed: %s.", m.job.place(), m.job.done()), limit)
 	case d.kind == dialogQuit:

@@ -20,9 +20,13 @@ type gatewayState uint8
 const (
 	gatewayStopped gatewayState = iota
 	gatewayStarting
+	gatewayHeld     // its port is taken, and nothing was started yet
 	gatewayRetrying // between two attempts
-	gatewaySilent   // it runs, but does not listen
+	gatewaySilent   // it runs, but is not ready in time
+	gatewayAsked    // it listens, and is asked for its health
 	gatewayListening
+	gatewayHealthy
+	gatewayHung // it listens and accepts nothing
 	gatewayExited
 	gatewayFailed
 )
@@ -62,6 +66,8 @@ type gatewayPage struct {
 	err    error
 	why    *netstate.Verdict // who had the port, at the last refused attempt
 	retry  time.Time         // when the next attempt is due at the latest
+	wait   time.Duration     // and how long that was ahead when it was said
+	found  bool              // an earlier berth has started it
 
 	lines  []logLine
 	follow bool
@@ -71,13 +77,38 @@ type gatewayPage struct {
 
 // starting reports whether a launch is under way and not ready.
 func (g *gatewayPage) starting() bool {
-	return g.alive && (g.state == gatewayStarting || g.state == gatewayRetrying)
+	switch g.state {
+	case gatewayStarting, gatewayHeld, gatewayRetrying, gatewayAsked:
+		return g.alive
+	}
+	return false
+}
+
+// serving reports whether the gateway was ready and still runs.
+func (g *gatewayPage) serving() bool {
+	switch g.state {
+	case gatewayListening, gatewayHealthy, gatewayHung:
+		return g.alive
+	}
+	return false
+}
+
+// waiting reports whether the next attempt waits for the port.
+func (g *gatewayPage) waiting() bool { return g.state == gatewayRetrying || g.state == gatewayHeld }
+
+// attemptText is "attempt 2 of 5", or "attempt 2" where only their time is
+// bounded.
+func attemptText(n, of int) string {
+	if of == 0 {
+		return fmt.Sprintf("attempt %d", n)
+	}
+	return fmt.Sprintf("attempt %d of %d", n, of)
 }
 
 // launchKey starts the gateway if that makes sense.
 func (m *Model) launchKey() {
 	switch g := &m.gateway; {
-	case g.alive && g.state == gatewayListening:
+	case g.serving():
 		m.say(fmt.Sprintf("the gateway runs already (pid %d): R restarts it", g.pid))
 	case g.alive:
 		m.say("the gateway is being started already")
@@ -95,7 +126,7 @@ func (m *Model) launch() {
 		return
 	}
 	g.id = m.newID()
-	g.alive, g.relay, g.asked, g.exited = true, false, false, false
+	g.alive, g.relay, g.asked, g.exited, g.found = true, false, false, false, false
 	g.state, g.since = gatewayStarting, m.now
 	g.number, g.of, g.pid, g.err, g.why = 0, 0, 0, nil, nil
 	m.emit(effectLaunch{g.id})
@@ -112,7 +143,19 @@ func (m *Model) launchEvent(msg launchMsg) {
 	switch e.Kind {
 	case gatewaylaunch.EventAttempt:
 		g.state, g.since, g.number, g.of = gatewayStarting, e.At, e.Attempt, e.Of
-		text = fmt.Sprintf("attempt %d of %d", e.Attempt, e.Of)
+		text = attemptText(e.Attempt, e.Of)
+	case gatewaylaunch.EventFound:
+		g.state, g.since, g.pid, g.found = gatewayStarting, e.At, e.PID, true
+		text = fmt.Sprintf("found running, pid %d", e.PID)
+	case gatewaylaunch.EventHeld:
+		g.state, g.since, g.retry, g.wait, g.why = gatewayHeld, e.At, e.At.Add(e.Wait), e.Wait, e.Verdict
+		text = "the port is taken"
+		if e.Verdict != nil && e.Verdict.Summary != "" {
+			text = e.Verdict.Summary
+		}
+	case gatewaylaunch.EventListening:
+		g.state, g.since, g.pid = gatewayAsked, e.At, e.PID
+		text = fmt.Sprintf("pid %d listens on %s; asking for its health", e.PID, readyAt(e, g.info.Spec))
 	case gatewaylaunch.EventStarted:
 		g.pid = e.PID
 		text = fmt.Sprintf("started, pid %d", e.PID)
@@ -121,6 +164,22 @@ func (m *Model) launchEvent(msg launchMsg) {
 	case gatewaylaunch.EventReady:
 		g.state, g.since, g.pid = gatewayListening, e.At, e.PID
 		text = fmt.Sprintf("ready: pid %d listens on %s", e.PID, readyAt(e, g.info.Spec))
+		if e.State == gatewaylaunch.StateHealthy {
+			g.state = gatewayHealthy
+			text += " and is healthy"
+		}
+	case gatewaylaunch.EventHung:
+		g.state = gatewayHung
+		text = "it listens and accepts nothing"
+		if e.Err != nil {
+			text = e.Err.Error()
+		}
+	case gatewaylaunch.EventRecovered:
+		g.state = gatewayListening
+		if e.State == gatewaylaunch.StateHealthy {
+			g.state = gatewayHealthy
+		}
+		text = "it accepts connections again"
 	case gatewaylaunch.EventNotReady:
 		g.state, g.since = gatewaySilent, e.At
 		text = "nothing listens yet"
@@ -130,6 +189,9 @@ func (m *Model) launchEvent(msg launchMsg) {
 	case gatewaylaunch.EventExited:
 		g.state, g.since, g.exit, g.exited = gatewayExited, e.At, e.Exit, true
 		text = exitText(e.Exit) + " after " + short(e.Took)
+		if e.Line != "" {
+			text += "; it spoke of an address in use, and the kernel knows of none"
+		}
 	case gatewaylaunch.EventInUse:
 		g.why = e.Verdict
 		text = "the port was taken"
@@ -137,7 +199,7 @@ func (m *Model) launchEvent(msg launchMsg) {
 			text = e.Verdict.Summary
 		}
 	case gatewaylaunch.EventRetry:
-		g.state, g.since, g.retry = gatewayRetrying, e.At, e.At.Add(e.Wait)
+		g.state, g.since, g.retry, g.wait = gatewayRetrying, e.At, e.At.Add(e.Wait), e.Wait
 		text = "next attempt within " + short(e.Wait)
 	case gatewaylaunch.EventFailed:
 		g.state, g.since, g.err = gatewayFailed, e.At, e.Err
@@ -179,6 +241,11 @@ func (m *Model) launchEnded(msg launchDoneMsg) {
 	if msg.err != nil && g.state != gatewayStopped && g.state != gatewayFailed {
 		g.err = msg.err
 		g.state = gatewayFailed
+	}
+	if m.leaving {
+		m.quitting = true
+		m.emit(effectQuit{})
+		return
 	}
 	if g.relay {
 		m.launch()
@@ -225,15 +292,23 @@ func (g *gatewayPage) look(m *Model) (glyph, words string, st draw.Style) {
 	case gatewayStarting:
 		words = "starting"
 		if g.number > 0 {
-			words = fmt.Sprintf("starting, attempt %d of %d", g.number, g.of)
+			words = "starting, " + attemptText(g.number, g.of)
 		}
 		return th.Sym.Running, words, th.Running
+	case gatewayHeld:
+		return th.Sym.Waiting, "not started: its port is taken", th.Waiting
 	case gatewayRetrying:
-		return th.Sym.Waiting, fmt.Sprintf("attempt %d of %d refused", g.number, g.of), th.Waiting
+		return th.Sym.Waiting, attemptText(g.number, g.of) + " refused", th.Waiting
 	case gatewaySilent:
-		return th.Sym.Warn, "runs, does not listen", th.Warn
+		return th.Sym.Warn, "runs, is not ready", th.Warn
+	case gatewayAsked:
+		return th.Sym.Running, "listening, not healthy yet", th.Running
 	case gatewayListening:
 		return th.Sym.Started, "listening", th.Free
+	case gatewayHealthy:
+		return th.Sym.Started, "healthy", th.Free
+	case gatewayHung:
+		return th.Sym.Warn, "hung: accepts nothing", th.Warn
 	case gatewayExited:
 		if g.exited {
 			return th.Sym.Refused, exitText(g.exit), th.Refused
@@ -246,6 +321,9 @@ func (g *gatewayPage) look(m *Model) (glyph, words string, st draw.Style) {
 }
 
 func exitText(e gatewaylaunch.ExitStatus) string {
+	if !e.Known() {
+		return "ended"
+	}
 	if e.Signal != 0 {
 		return fmt.Sprintf("ended by signal %d", e.Signal)
 	}
@@ -262,9 +340,11 @@ func (g *gatewayPage) farewell() string {
 	}
 	s := fmt.Sprintf("the gateway keeps running: pid %d on %s", g.pid, g.info.Spec)
 	switch g.state {
-	case gatewayListening:
+	case gatewayListening, gatewayHealthy:
 	case gatewaySilent:
-		s = fmt.Sprintf("the gateway (pid %d) keeps running, but does not listen on %s", g.pid, g.info.Spec)
+		s = fmt.Sprintf("the gateway (pid %d) keeps running, but is not ready on %s", g.pid, g.info.Spec)
+	case gatewayHung:
+		s = fmt.Sprintf("the gateway (pid %d) keeps running, but accepts nothing on %s", g.pid, g.info.Spec)
 	default:
 		s = fmt.Sprintf("the gateway (pid %d) was still starting on %s and goes on", g.pid, g.info.Spec)
 	}
@@ -309,12 +389,14 @@ func (g *gatewayPage) about(m *Model, w, h int) []string {
 	if g.alive && g.pid != 0 {
 		title = append(title, draw.Span{Text: fmt.Sprintf(" · pid %d", g.pid)})
 	}
-	if g.state == gatewayListening {
+	if g.serving() {
 		title = append(title, draw.Span{Text: " · up " + age(m.at().Sub(g.since))})
 	}
 	box := th.Box(title...)
-	if g.of > 0 {
-		box.Right = []draw.Span{{Style: th.Faint, Text: fmt.Sprintf("attempt %d of %d", g.number, g.of)}}
+	if g.found {
+		box.Right = []draw.Span{{Style: th.Faint, Text: "started by an earlier berth"}}
+	} else if g.number > 0 {
+		box.Right = []draw.Span{{Style: th.Faint, Text: attemptText(g.number, g.of)}}
 	}
 	return box.Draw(w, h, g.facts(m, w-2))
 }
@@ -326,9 +408,13 @@ func (g *gatewayPage) facts(m *Model, w int) []string {
 	add := func(l *draw.Line) { rows = append(rows, l.String()) }
 	line := func() *draw.Line { return th.Line(w).Gap(1) }
 	switch others := g.others(m); {
-	case g.state == gatewayRetrying:
-		add(line().Put(th.Waiting, "next attempt in "+tenths(g.retry, m.at())+"  ").
-			Bar(th.Waiting, th.Faint, th.Sym.Bar, fraction(g.retry, m.at(), g.info.Interval), min(30, w-30)))
+	case g.waiting():
+		add(line().Put(th.Waiting, "next attempt in "+tenths(g.retry, m.at())+", or when the port is free  ").
+			Bar(th.Waiting, th.Faint, th.Sym.Bar, fraction(g.retry, m.at(), g.wait), min(30, w-56)))
+		if g.why != nil && len(g.why.Holders()) > 0 {
+			h := g.why.Holders()[0]
+			add(line().Put(th.Warn, who(h)+" ("+from(h, m.opts.User)+") has it: R frees it and starts the gateway"))
+		}
 	case g.state == gatewayFailed && g.err != nil:
 		for _, t := range th.Wrap(g.err.Error(), w-2, 2) {
 			add(line().Put(th.Refused, t))
@@ -396,13 +482,13 @@ func (g *gatewayPage) line(m *Model, i, w int, cursor bool) string {
 	}
 	glyph, st := th.Sym.None, th.Faint
 	switch l.kind {
-	case gatewaylaunch.EventAttempt, gatewaylaunch.EventStarted:
+	case gatewaylaunch.EventAttempt, gatewaylaunch.EventStarted, gatewaylaunch.EventFound, gatewaylaunch.EventListening:
 		glyph, st = th.Sym.Running, th.Running
-	case gatewaylaunch.EventReady:
+	case gatewaylaunch.EventReady, gatewaylaunch.EventRecovered:
 		glyph, st = th.Sym.Free, th.Free
-	case gatewaylaunch.EventRetry:
+	case gatewaylaunch.EventRetry, gatewaylaunch.EventHeld:
 		glyph, st = th.Sym.Waiting, th.Waiting
-	case gatewaylaunch.EventNotReady:
+	case gatewaylaunch.EventNotReady, gatewaylaunch.EventHung:
 		glyph, st = th.Sym.Warn, th.Warn
 	case gatewaylaunch.EventInUse, gatewaylaunch.EventExited, gatewaylaunch.EventFailed:
 		glyph, st = th.Sym.Refused, th.Refused

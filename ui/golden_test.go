@@ -12,6 +12,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"berth/gatewaylaunch"
 	"berth/netstate"
 	"berth/ui/theme"
 )
@@ -254,11 +255,56 @@ var stateCases = map[string]func(*testing.T) *stage{
 		st.advance(4 * time.Second)
 		return st
 	},
-	"gateway-crash-loop": func(*testing.T) *stage {
-		s := machine()
-		st := newStage(s, opts(), 80, 24)
+	"gateway-held": func(*testing.T) *stage {
+		st := newStage(machine(), opts(), 80, 24)
 		st.press("2", "L")
-		st.advance(1900 * time.Millisecond)
+		st.advance(1200 * time.Millisecond)
+		return st
+	},
+	"gateway-refused": func(*testing.T) *stage {
+		st := newStage(machine(), opts(), 80, 24)
+		st.press("2")
+		id := st.launchID()
+		at := st.script.time()
+		for _, e := range []gatewaylaunch.Event{
+			{Kind: gatewaylaunch.EventAttempt},
+			{Kind: gatewaylaunch.EventStarted, PID: 5377},
+			{Kind: gatewaylaunch.EventOutput, Stream: gatewaylaunch.Stderr, Line: "Error: listen EADDRINUSE: address already in use 127.0.0.1:18789"},
+			{Kind: gatewaylaunch.EventExited, Exit: gatewaylaunch.ExitStatus{Code: 1}, Took: 600 * time.Millisecond},
+			{Kind: gatewaylaunch.EventInUse},
+			{Kind: gatewaylaunch.EventRetry, Wait: 2 * time.Second},
+		} {
+			e.At, e.Attempt, e.Of = at, 1, 5
+			st.send(launchMsg{id, e})
+		}
+		return st
+	},
+	"gateway-healthy": func(*testing.T) *stage { return healthy() },
+	"gateway-hung": func(*testing.T) *stage {
+		st := healthy()
+		st.send(launchMsg{st.m.gateway.id, gatewaylaunch.Event{
+			At: st.script.time(), Kind: gatewaylaunch.EventHung, State: gatewaylaunch.StateHung, PID: 5377,
+			Err: &gatewaylaunch.HungError{Addr: "127.0.0.1:18789", Waiting: 7, Since: 2, Took: 6 * time.Second},
+		}})
+		return st
+	},
+	"gateway-found": func(*testing.T) *stage {
+		st := newStage(machine(), opts(), 80, 24)
+		st.press("2")
+		id := st.launchID()
+		for _, e := range []gatewaylaunch.Event{
+			{Kind: gatewaylaunch.EventFound, PID: 4211},
+			{Kind: gatewaylaunch.EventReady, PID: 4211, Line: "127.0.0.1:18789"},
+		} {
+			e.At = st.script.time()
+			st.send(launchMsg{id, e})
+		}
+		return st
+	},
+	"dialog-leave": func(*testing.T) *stage {
+		st := healthy()
+		st.press("q")
+		st.advance(grace)
 		return st
 	},
 	"gateway-failed": func(*testing.T) *stage {
@@ -291,6 +337,33 @@ func TestStates(t *testing.T) {
 			golden(t, "states/"+name, st.view())
 		})
 	}
+}
+
+// launchID makes the model believe that it has started a gateway, whose events
+// the test then sends itself.
+func (st *stage) launchID() int {
+	g := &st.m.gateway
+	g.id, g.alive = st.m.newID(), true
+	return g.id
+}
+
+// healthy is a gateway that was asked for its health.
+func healthy() *stage {
+	s := machine()
+	s.sockets = nil
+	st := newStage(s, opts(), 80, 24)
+	st.press("2")
+	id := st.launchID()
+	for _, e := range []gatewaylaunch.Event{
+		{Kind: gatewaylaunch.EventAttempt},
+		{Kind: gatewaylaunch.EventStarted, PID: 5377},
+		{Kind: gatewaylaunch.EventListening, State: gatewaylaunch.StateListening, PID: 5377, Line: "127.0.0.1:18789"},
+		{Kind: gatewaylaunch.EventReady, State: gatewaylaunch.StateHealthy, PID: 5377, Line: "127.0.0.1:18789"},
+	} {
+		e.At, e.Attempt, e.Of = s.time(), 1, 5
+		st.send(launchMsg{id, e})
+	}
+	return st
 }
 
 func opts() Options {

@@ -169,16 +169,21 @@ func (m *Model) back() {
 }
 
 // quit ends the program, after one question if something would be left half
-// done. A second ctrl+c needs no answer.
+// done, or if the gateway serves and can stay or not. A second ctrl+c needs no answer.
 func (m *Model) quit(ctrlC bool) {
-	if ctrlC && m.dialog != nil && m.dialog.kind == dialogQuit || !m.busy() {
+	kind := dialogQuit
+	switch {
+	case ctrlC && m.dialog != nil && (m.dialog.kind == dialogQuit || m.dialog.kind == dialogLeave),
+		!m.busy() && (!m.gateway.serving() || m.gateway.info.Demo):
 		m.quitting = true
 		m.emit(effectQuit{})
 		return
+	case !m.busy():
+		kind = dialogLeave
 	}
 	m.help.open = false
 	m.closeDialog()
-	m.dialog = &dialog{kind: dialogQuit, id: m.newID()}
+	m.dialog = &dialog{kind: kind, id: m.newID()}
 	m.arm()
 }
 

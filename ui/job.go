@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"berth/gatewaylaunch"
@@ -335,7 +336,11 @@ func (j *job) launchEvent(e gatewaylaunch.Event) {
 		j.log(e.At, "not ready", true, err.Error())
 		j.finish(phaseFailed, e.At, err)
 	case gatewaylaunch.EventAttempt:
-		j.log(e.At, "attempt", false, fmt.Sprintf("%d of %d", e.Attempt, e.Of))
+		j.log(e.At, "attempt", false, strings.TrimPrefix(attemptText(e.Attempt, e.Of), "attempt "))
+	case gatewaylaunch.EventHeld:
+		j.log(e.At, "held", true, "the port is taken again: next attempt within "+short(e.Wait))
+	case gatewaylaunch.EventListening:
+		j.log(e.At, "listens", false, fmt.Sprintf("pid %d listens on %s", e.PID, readyAt(e, j.plan.Spec)))
 	case gatewaylaunch.EventExited:
 		j.log(e.At, "exit", true, "the gateway "+exitText(e.Exit)+" after "+short(e.Took))
 	case gatewaylaunch.EventRetry:

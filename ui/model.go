@@ -34,6 +34,9 @@ type Options struct {
 	Port uint16
 	// Launch starts the gateway at once, unless its port is taken.
 	Launch bool
+	// Found says that an earlier berth has left the gateway running: launching
+	// it means to watch it, and the port is its own.
+	Found bool
 	// Theme is the look; theme.Choose picks one.
 	Theme theme.Theme
 	// Hostname, Kernel ("linux 6.18") and Version stand in the header and in
@@ -86,6 +89,7 @@ type Model struct {
 	reached   Reach // what the engine was told of reach
 	launched  bool  // Options.Launch has been considered
 	quitting  bool
+	leaving   bool // to quit when the gateway has ended
 }
 
 // New returns the program's model on an engine. Run runs it; a tea.Program of
@@ -281,12 +285,12 @@ func (m *Model) show() {
 // launchAtStart starts the gateway when the first reading shows that nothing
 // refuses its port.
 func (m *Model) launchAtStart() {
-	if m.launched || !m.opts.Launch {
+	if m.launched || !m.opts.Launch && !m.opts.Found {
 		return
 	}
 	m.launched = true
 	info := m.gateway.info
-	if v, ok := m.obs.Verdicts[info.Spec.Port]; ok && !v.Bindable {
+	if v, ok := m.obs.Verdicts[info.Spec.Port]; ok && !v.Bindable && !m.opts.Found {
 		m.say(fmt.Sprintf("the gateway was not started: %s Press R to free the port and start it.", v.Summary))
 		return
 	}

@@ -259,7 +259,7 @@ func (j *job) launchRows(m *Model, w int) []string {
 	}
 	note := ""
 	if g.number > 0 {
-		note = fmt.Sprintf("attempt %d of %d", g.number, g.of)
+		note = attemptText(g.number, g.of)
 	}
 	if g.relay {
 		note = "once the old one is gone"
@@ -269,9 +269,11 @@ func (j *job) launchRows(m *Model, w int) []string {
 	switch {
 	case g.relay:
 		return rows
-	case g.state == gatewayRetrying:
+	case g.waiting():
 		l.Put(th.Waiting, "refused: next attempt in "+tenths(g.retry, m.at())+"  ").
-			Bar(th.Waiting, th.Faint, th.Sym.Bar, fraction(g.retry, m.at(), g.info.Interval), min(24, l.Room()-2))
+			Bar(th.Waiting, th.Faint, th.Sym.Bar, fraction(g.retry, m.at(), g.wait), min(24, l.Room()-2))
+	case g.state == gatewayAsked:
+		l.Put(th.Faint, fmt.Sprintf("pid %d listens, and is asked for its health", g.pid))
 	case g.pid != 0:
 		l.Put(th.Faint, fmt.Sprintf("pid %d, waiting until it listens", g.pid))
 	default:

@@ -403,6 +403,24 @@ func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.Event))
 	out := func(stream gatewaylaunch.Stream, line string) error {
 		return emit(gatewaylaunch.Event{Kind: gatewaylaunch.EventOutput, Stream: stream, Line: line})
 	}
+	// await is the launcher's wait for the port, at most for what is left of
+	// the time to wait.
+	left := time.Duration(s.info.Retries) * s.info.Interval
+	await := func() error {
+		const step = 10 * time.Millisecond
+		for ; left > 0 && !s.why(s.info.Spec, at).Bindable; left -= step {
+			at = at.Add(step)
+			if err := s.until(ctx, at); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if v := s.why(s.info.Spec, at); !v.Bindable && left > 0 {
+		if err := errors.Join(emit(gatewaylaunch.Event{Kind: gatewaylaunch.EventHeld, Verdict: &v, Wait: left}), await()); err != nil {
+			return err
+		}
+	}
 	for ; ; n++ {
 		s.mu.Lock()
 		pid := s.nextPID
@@ -431,14 +449,13 @@ func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.Event))
 		if err != nil {
 			return err
 		}
-		if n == of {
+		if n == of || left <= 0 {
 			err := errors.New("the port is still taken: " + v.Summary)
 			return errors.Join(emit(gatewaylaunch.Event{Kind: gatewaylaunch.EventFailed, Err: err}), err)
 		}
-		if err := emit(gatewaylaunch.Event{Kind: gatewaylaunch.EventRetry, Wait: s.info.Interval}); err != nil {
+		if err := errors.Join(emit(gatewaylaunch.Event{Kind: gatewaylaunch.EventRetry, Wait: left}), await()); err != nil {
 			return err
 		}
-		at = at.Add(s.info.Interval)
 	}
 }
 

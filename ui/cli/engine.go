@@ -31,6 +31,7 @@ type engine struct {
 	launch  launch
 	demo    bool
 	log     string
+	state   string // where the record of a running gateway is
 	// assume is the bind of a server on another port than the gateway's, and
 	// assumeIn gives that in another network namespace, where a host can be
 	// another address; nil if it is the same everywhere.

@@ -313,11 +313,11 @@ func TestLogPath(t *testing.T) {
 	env := func(vars map[string]string) func(string) string {
 		return func(name string) string { return vars[name] }
 	}
-	if got, err := logPath(env(map[string]string{"XDG_STATE_HOME": "/s"}), 80); err != nil || got != "/s/berth/gateway-80.log" {
+	if got, err := statePath(env(map[string]string{"XDG_STATE_HOME": "/s"}), 80, ".log"); err != nil || got != "/s/berth/gateway-80.log" {
 		t.Errorf("with XDG_STATE_HOME: %q, %v", got, err)
 	}
 	t.Setenv("HOME", "/h")
-	if got, err := logPath(env(nil), 80); err != nil || got != "/h/.local/state/berth/gateway-80.log" {
+	if got, err := statePath(env(nil), 80, ".log"); err != nil || got != "/h/.local/state/berth/gateway-80.log" {
 		t.Errorf("without: %q, %v", got, err)
 	}
 }

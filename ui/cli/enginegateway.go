@@ -27,25 +27,28 @@ func (e *engine) StartGateway(ctx context.Context, on func(gatewaylaunch.Event))
 	defer close(ended)
 	defer e.settle()
 
-	log, err := openLog(e.log)
+	log, err := gatewaylaunch.OpenLog(e.log)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	launcher := gatewaylaunch.Launcher{
-		Command:      e.gateway.command,
-		Spec:         e.gateway.spec,
-		Retry:        e.launch.retry,
-		ReadyTimeout: e.launch.readyTimeout,
-		Grace:        e.launch.grace,
-		Log:          log,
-		Tie:          e.demo,
-		Kernel:       gatewaylaunch.NewKernel(e.sys),
-	}
+	launcher := e.launch.launcher(e.gateway, gatewaylaunch.NewKernel(e.sys))
+	launcher.Log, launcher.Tie = log, e.demo
 	var clients visitors
 	defer clients.leave()
-	_, err = launcher.Run(ctx, func(ev gatewaylaunch.Event) {
+	run := func(on func(gatewaylaunch.Event)) error {
+		_, err := launcher.Run(ctx, on)
+		return err
+	}
+	if rec := e.running(); rec != nil {
+		run = func(on func(gatewaylaunch.Event)) error { return launcher.Adopt(ctx, *rec, on) }
+	}
+	pid := 0
+	err = run(func(ev gatewaylaunch.Event) {
+		e.record(&launcher, &ev, &pid)
 		switch ev.Kind {
+		case gatewaylaunch.EventListening:
+			e.settle()
 		case gatewaylaunch.EventReady:
 			e.settle()
 			if e.demo {
@@ -65,6 +68,39 @@ func (e *engine) StartGateway(ctx context.Context, on func(gatewaylaunch.Event))
 		return nil // It was asked to end, and EventStopped told how it did.
 	}
 	return err
+}
+
+// running is the record of the gateway if an earlier berth has left it running,
+// or nil.
+func (e *engine) running() *gatewaylaunch.Record {
+	if e.demo {
+		return nil
+	}
+	rec, err := gatewaylaunch.ReadRecord(e.state)
+	if err != nil || !rec.Started(e.gateway.command) {
+		return nil
+	}
+	return &rec
+}
+
+// record keeps the record of the running gateway, so that the next berth finds
+// it: pid is that of the process that was started. Without the record it is only
+// not found, so a failure to write it ends nothing.
+func (e *engine) record(l *gatewaylaunch.Launcher, ev *gatewaylaunch.Event, pid *int) {
+	if e.demo {
+		return
+	}
+	switch ev.Kind {
+	case gatewaylaunch.EventStarted:
+		*pid = ev.PID
+		if rec, err := l.NewRecord(ev.PID); err == nil {
+			_ = rec.Write(e.state)
+		}
+	case gatewaylaunch.EventFound:
+		*pid = ev.PID
+	case gatewaylaunch.EventExited, gatewaylaunch.EventStopped:
+		_ = gatewaylaunch.RemoveRecord(e.state, *pid)
+	}
 }
 
 // begin registers a launch; the channel is to be closed when it has ended.
@@ -105,9 +141,9 @@ func (e *engine) StopGateway(ctx context.Context) error {
 	}
 }
 
-// logPath is where the output of a gateway on this port is kept: in
-// $XDG_STATE_HOME, by default ~/.local/state.
-func logPath(getenv func(string) string, port uint16) (string, error) {
+// statePath is where what belongs to the gateway on this port is kept, its log
+// and the record that it runs: in $XDG_STATE_HOME, by default ~/.local/state.
+func statePath(getenv func(string) string, port uint16, ext string) (string, error) {
 	state := getenv("XDG_STATE_HOME")
 	if runtime.GOOS == "windows" && state == "" {
 		state = getenv("LOCALAPPDATA")
@@ -115,24 +151,11 @@ func logPath(getenv func(string) string, port uint16) (string, error) {
 	if state == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", fmt.Errorf("no place for the gateway's log: %w", err)
+			return "", fmt.Errorf("no place for the gateway's state: %w", err)
 		}
 		state = filepath.Join(home, ".local", "state")
 	}
-	return filepath.Join(state, "berth", "gateway-"+portText(port)+".log"), nil
-}
-
-// openLog opens the log to be appended to. Only its owner may read it, since
-// servers print secrets.
-func openLog(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("cannot keep the gateway's output: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot keep the gateway's output: %w", err)
-	}
-	return f, nil
+	return filepath.Join(state, "berth", "gateway-"+portText(port)+ext), nil
 }
 
 func portText(port uint16) string { return strconv.Itoa(int(port)) }

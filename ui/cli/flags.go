@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"berth/gatewaylaunch"
 	"berth/netstate"
 	"berth/netstate/netns"
 )
@@ -199,6 +200,32 @@ func uidOf(arg string) (uint32, error) {
 		return 0, usage("", "there is no user %d: no account has this number and no process runs as it", n)
 	}
 	return uint32(n), nil
+}
+
+// userOf is a user as a command needs one, who must have an account.
+func userOf(arg string) (*gatewaylaunch.User, error) {
+	lookup := user.Lookup
+	if _, err := strconv.ParseUint(arg, 10, 32); err == nil {
+		lookup = user.LookupId
+	}
+	u, err := lookup(arg)
+	if err != nil {
+		return nil, usage("", "--user: there is no user %q", arg)
+	}
+	numbers := []string{u.Uid, u.Gid}
+	// Without its list of groups a user still has the first.
+	if groups, err := u.GroupIds(); err == nil {
+		numbers = append(numbers, groups...)
+	}
+	ids := make([]uint32, len(numbers))
+	for i, text := range numbers {
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, usage("", "--user: users have no numbers on this system")
+		}
+		ids[i] = uint32(n)
+	}
+	return &gatewaylaunch.User{Name: u.Username, Home: u.HomeDir, UID: ids[0], GID: ids[1], Groups: ids[2:]}, nil
 }
 
 // onePort takes exactly one argument, a port.

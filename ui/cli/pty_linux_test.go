@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,5 +240,73 @@ func TestInterface(t *testing.T) {
 		if status := x.status(t); status != 3 || strings.Contains(x.screen(), "\x1b") {
 			t.Errorf("%s: status %d, the screen is %q", flag, status, x.screen())
 		}
+	}
+}
+
+// insist presses a key until the program ends: a question that has just
+// appeared takes none yet.
+func (x *terminal) insist(t *testing.T, key string) int {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case <-x.done:
+			return x.status(t)
+		case <-late:
+			t.Fatalf("%q does not end it:\n%q", key, x.screen())
+		case <-tick.C:
+			_, _ = io.WriteString(x.File, key) // it may have ended just now
+		}
+	}
+}
+
+// A gateway stays if the person says so, and the next berth finds it, with the
+// same command or with none; what it left of the record is its owner's alone.
+func TestInterfaceFindsItsGateway(t *testing.T) {
+	port := fresh()
+	lab.NeedNamespace(t)
+	dir := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", dir)
+	args := []string{port, "--", actEnv + "=berth", self, "demo", "gateway", "--port", port}
+
+	x := onTerminal(t, args...)
+	x.await(t, "listening")
+	answers(t, "127.0.0.1:"+port)
+	x.press(t, "q")
+	x.await(t, "Quit and keep the gateway running?")
+	if status := x.insist(t, "y"); status != 0 || !strings.Contains(x.screen(), "the gateway keeps running: pid ") {
+		t.Errorf("status %d, the screen is\n%q", status, x.screen())
+	}
+	answers(t, "127.0.0.1:"+port)
+	record := filepath.Join(dir, "berth", "gateway-"+port+".json")
+	if info, err := os.Stat(record); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the record: %v, %v", info, err)
+	}
+
+	for _, again := range [][]string{args, {port}} {
+		x = onTerminal(t, again...)
+		x.press(t, "2")
+		x.await(t, "started by an earlier berth")
+		x.await(t, "found running")
+		x.await(t, "ready: pid ")
+		x.press(t, "\x03")
+		x.await(t, "Quit and keep the gateway running?")
+		if len(again) > 1 {
+			x.press(t, "\x03") // the second needs no answer
+			if status := x.status(t); status != 0 {
+				t.Errorf("status %d", status)
+			}
+			answers(t, "127.0.0.1:"+port)
+			continue
+		}
+		if status := x.insist(t, "x"); status != 0 {
+			t.Errorf("status %d", status)
+		}
+	}
+	berth(t, "why", port).is(t, 0, "can be bound now", "")
+	if _, err := os.Stat(record); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the record is left: %v", err)
 	}
 }

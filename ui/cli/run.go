@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +25,10 @@ import (
 type launch struct {
 	retry gatewaylaunch.Retry
 	ladder
-	readyTimeout time.Duration
+	ready, readyBody string
+	readyTimeout     time.Duration
+	env              []string
+	dir, user        string
 }
 
 // readyTimeout leaves OpenClaw room on a busy machine, where it takes up
@@ -33,49 +39,122 @@ func (l *launch) register(fs *pflag.FlagSet) {
 	l.retry = gatewaylaunch.DefaultRetry()
 	fs.IntVar(&l.retry.Retries, "retries", l.retry.Retries, "start the command again this often if its port is taken")
 	fs.DurationVar(&l.retry.Interval, "retry-interval", l.retry.Interval, "the pause between two attempts")
+	fs.DurationVar(&l.retry.For, "retry-for", 0, "go on for this time, with as many attempts as fit into it, instead of --retries")
 	l.ladder.register(fs)
-	fs.DurationVar(&l.readyTimeout, "ready-timeout", readyTimeout, "say so if nothing listens after this time")
+	fs.StringVar(&l.ready, "ready", "", "the server is ready when this URL, or path such as /healthz, answers well (default: when it listens)")
+	fs.StringVar(&l.readyBody, "ready-body", "", "text that the answer to --ready contains (default \"ok\":true for openclaw)")
+	fs.DurationVar(&l.readyTimeout, "ready-timeout", readyTimeout, "say so if it is not ready after this time")
+	fs.StringArrayVar(&l.env, "env", nil, "set a variable of the command, NAME=VALUE; may be repeated")
+	fs.StringVar(&l.dir, "dir", "", "directory to start the command in (default this one)")
+	fs.StringVar(&l.user, "user", "", "start the command as this user, a name or a number (root only)")
 }
 
-func (l *launch) check() error {
+func (l *launch) check(fs *pflag.FlagSet) error {
 	if l.retry.Retries < 0 {
 		return usage("", "--retries is %d, and cannot be negative", l.retry.Retries)
 	}
-	for name, d := range map[string]time.Duration{"retry-interval": l.retry.Interval, "grace": l.grace} {
+	for name, d := range map[string]time.Duration{"retry-interval": l.retry.Interval, "retry-for": l.retry.For, "grace": l.grace} {
 		if err := notNegative(name, d); err != nil {
 			return err
 		}
 	}
+	if l.retry.For > 0 && fs.Changed("retries") {
+		return usage("leave one of them out", "--retries counts attempts and --retry-for gives their time, and they cannot both hold")
+	}
+	if l.readyBody != "" && l.ready == "" {
+		return usage("for example: --ready /healthz", "--ready-body needs a --ready")
+	}
+	for _, kv := range l.env {
+		if !gatewaylaunch.IsAssignment(kv) {
+			return usage("for example: --env NODE_ENV=production", "--env %q is not of the form NAME=VALUE", kv)
+		}
+	}
 	return positive("ready-timeout", l.readyTimeout)
+}
+
+// complete adds to the gateway what the flags say beyond its address.
+func (l *launch) complete(g *gateway, argv []string) error {
+	if l.dir != "" {
+		var err error
+		if g.command.Dir, err = filepath.Abs(l.dir); err != nil {
+			return err
+		}
+	}
+	if l.ready != "" {
+		body := l.readyBody
+		if body == "" {
+			body = gatewaylaunch.HealthBodyOf(argv)
+		}
+		var err error
+		if g.health, err = gatewaylaunch.ParseHealth(l.ready, body, g.spec); err != nil {
+			return usage("for example: --ready http://127.0.0.1:8080/healthz", "--ready cannot be %q: %w", l.ready, err)
+		}
+	}
+	if l.user != "" {
+		u, err := userOf(l.user)
+		if err != nil {
+			return err
+		}
+		g.command.User, g.spec.UID = u, u.UID
+		if err := netstate.MayBind(g.spec); err != nil {
+			return &failure{status: exitDenied, err: fmt.Errorf("only root may start a command as %s: %w", l.user, err), hint: "run berth with sudo"}
+		}
+	}
+	for _, addr := range gatewaylaunch.AlsoOf(argv) {
+		spec := g.spec
+		spec.Addr, spec.Family, spec.V6Only = addr, netstate.INET6, true
+		// Where somebody else has it, or the machine has no such address, the
+		// server does without.
+		if netstate.TryBind(spec).Bindable() {
+			g.also = append(g.also, addr)
+		}
+	}
+	return nil
+}
+
+// launcher starts the gateway as the flags say.
+func (l *launch) launcher(g gateway, k gatewaylaunch.Kernel) gatewaylaunch.Launcher {
+	return gatewaylaunch.Launcher{
+		Command: g.command, Spec: g.spec, GuessedPort: g.guessedPort, GuessedHost: g.guessed, Also: g.also, Health: g.health,
+		Retry: l.retry, ReadyTimeout: l.readyTimeout, Grace: l.grace, Kernel: k,
+	}
 }
 
 // gateway is a command and where it is going to serve.
 type gateway struct {
 	command gatewaylaunch.Command
 	spec    netstate.BindSpec
-	// guessed is set if neither the flags nor the command said the host.
-	guessed bool
+	// guessed is set if neither the flags nor the command said the host, and
+	// guessedPort if they did not say the port.
+	guessed, guessedPort bool
+
+	also   []netip.Addr // where it listens too
+	health *gatewaylaunch.Health
 }
 
 // gatewayOf finds out where argv is going to serve: by the flags, else by its
 // own words, else at the default port of the loopback address.
-func (a *app) gatewayOf(ctx context.Context, b *bind, fs *pflag.FlagSet, portFlag string, argv []string) (gateway, error) {
+func (a *app) gatewayOf(ctx context.Context, b *bind, l *launch, fs *pflag.FlagSet, portFlag string, argv []string) (gateway, error) {
+	argv = append(slices.Clone(l.env), argv...)
 	g := gateway{command: gatewaylaunch.Command{Argv: argv, Env: a.Environ}}
 	number, ok := gatewaylaunch.PortOf(argv, a.Environ)
 	if !ok {
-		number = netstate.DefaultPort
+		number, g.guessedPort = netstate.DefaultPort, true
 	}
 	if portFlag != "" {
 		var err error
 		if number, err = port(portFlag); err != nil {
 			return g, err
 		}
+		g.guessedPort = false
 	}
 	host, told := gatewaylaunch.HostOf(argv)
 	g.guessed = !told && b.host == ""
 	var err error
-	g.spec, err = b.spec(ctx, fs, host, number)
-	return g, err
+	if g.spec, err = b.spec(ctx, fs, host, number); err != nil {
+		return g, err
+	}
+	return g, l.complete(&g, argv)
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -90,16 +169,22 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [--port N] [--force [--yes]] -- COMMAND [ARG]…",
 		Short: "Run a server, and try again while its port is taken",
-		Long: `Runs the command in the foreground, with this terminal. If it ends because its
-port is taken, it is started again as long as that can help, and whoever holds
-the port is named at once. With --force the port is freed first.
+		Long: `Runs the command in the foreground, with this terminal. While its port is taken
+it is not started: whoever holds the port is named at once, and the command is
+started the moment the port is free, or after 2 s (--retries, --retry-for) in any
+case. If it ends because its address was taken after all, it is started again as
+long as that can help. With --force the port is freed first.
+
+Ctrl-C asks the command to end, and a second one kills it with what it started.
+It does not outlive berth.
 
 The exit status is that of the command, or 128 plus the number of the signal
 that ended it. If the port stays taken it is 3 (a process holds it) or 4 (only
 the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		Example: `  berth run -- openclaw gateway run
   berth run --port 8080 -- node server.js
-  berth run --port 8080 --force --yes -- python3 -m http.server 8080`,
+  berth run --port 8080 --force --yes -- python3 -m http.server 8080
+  berth run --port 8080 --ready /healthz --retry-for 1m -- node server.js`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("for example: berth run --port 8080 -- node server.js", "run needs a command")
@@ -118,7 +203,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
-		if err := l.check(); err != nil {
+		if err := l.check(fs); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("port") && portFlag == "" {
@@ -127,7 +212,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		if dryRun && !force {
 			return usage("", "--dry-run shows the plan of --force, which is not there")
 		}
-		g, err := a.gatewayOf(ctx, &b, fs, portFlag, args)
+		g, err := a.gatewayOf(ctx, &b, &l, fs, portFlag, args)
 		if err != nil {
 			return err
 		}
@@ -143,7 +228,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		}
 		// From here on the signals are the command's, and its end is ours.
 		stop()
-		return a.launch(cmd.Context(), sys, g, l)
+		return a.launch(cmd.Context(), sys, g, l, force)
 	}
 	return cmd
 }
@@ -234,16 +319,9 @@ func (a *app) say(text func(*report.Text) error, json any) error {
 }
 
 // launch runs the gateway in the foreground and ends with its status.
-func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l launch) error {
-	launcher := gatewaylaunch.Launcher{
-		Command:      g.command,
-		Spec:         g.spec,
-		Retry:        l.retry,
-		ReadyTimeout: l.readyTimeout,
-		Grace:        l.grace,
-		Foreground:   true,
-		Kernel:       gatewaylaunch.NewKernel(sys),
-	}
+func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l launch, forced bool) error {
+	launcher := l.launcher(g, gatewaylaunch.NewKernel(sys))
+	launcher.Foreground = true
 	// An error of standard error must not end the command, so it is ignored.
 	t := a.text(&prefixed{w: a.Err})
 	exit, err := launcher.Run(ctx, func(ev gatewaylaunch.Event) {
@@ -251,6 +329,9 @@ func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l lau
 			_ = report.Encode(a.Err, report.NewLaunch(&ev))
 		} else {
 			_ = t.Launch(&ev)
+			if hint := hintWhileRunning(&ev, forced); hint != "" {
+				_, _ = fmt.Fprintf(a.Err, "berth: hint: %s\n", t.Clean(hint))
+			}
 		}
 	})
 	if err != nil {
@@ -260,4 +341,15 @@ func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l lau
 		return &failure{status: exit.Code}
 	}
 	return nil
+}
+
+// hintWhileRunning is what to do about an event, if anybody knows.
+func hintWhileRunning(ev *gatewaylaunch.Event, forced bool) string {
+	switch {
+	case ev.Kind == gatewaylaunch.EventHeld && !forced:
+		return "--force frees it first, after asking"
+	case ev.Kind == gatewaylaunch.EventNotReady, ev.Kind == gatewaylaunch.EventHung:
+		return hintOf(ev.Err)
+	}
+	return ""
 }

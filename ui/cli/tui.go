@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/user"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"berth/gatewaylaunch"
 	"berth/netstate"
 	"berth/netstate/netns"
 	"berth/ui"
@@ -51,7 +53,7 @@ or not allowed, 8 no such address, 130 interrupted.`,
 	w.registerNetNS(fs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		at, command := splitDash(cmd, args)
-		if err := l.check(); err != nil {
+		if err := l.check(fs); err != nil {
 			return err
 		}
 		ctx, stop := interruptible(cmd.Context())
@@ -175,9 +177,16 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs 
 		Hostname: hostname(),
 		User:     userName(),
 	}
-	if e.gateway, err = a.gatewayOf(ctx, b, fs, gatewayAt, command); err != nil {
+	if e.gateway, err = a.gatewayOf(ctx, b, l, fs, gatewayAt, command); err != nil {
 		return nil, opts, err
 	}
+	if e.state, err = statePath(a.getenv, e.gateway.spec.Port, ".json"); err != nil {
+		return nil, opts, err
+	}
+	if e.demo && reach.NetNS.Own() {
+		e.again()
+	}
+	opts.Found = e.running() != nil
 	if e.demo {
 		executable, err := os.Executable()
 		if err != nil {
@@ -200,11 +209,28 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs 
 	if e.assume, err = e.assumeIn(ctx, netns.Namespace{}); err != nil {
 		return nil, opts, err
 	}
-	if e.log, err = logPath(a.getenv, e.gateway.spec.Port); err != nil {
+	if e.log, err = statePath(a.getenv, e.gateway.spec.Port, ".log"); err != nil {
 		return nil, opts, err
 	}
 	e.sys, err = netstate.Open()
 	return e, opts, err
+}
+
+// again takes the command of the gateway that an earlier berth has left running
+// on the port, when this one was given none. The environment is that of now.
+func (e *engine) again() {
+	rec, err := gatewaylaunch.ReadRecord(e.state)
+	if err != nil || rec.Port != e.gateway.spec.Port {
+		return
+	}
+	addr, err := netip.ParseAddr(rec.Host)
+	if err != nil {
+		return
+	}
+	spec := netstate.NewBindSpec(addr, rec.Port)
+	e.gateway.spec = spec
+	e.gateway.command.Argv, e.gateway.command.Dir = rec.Command, rec.Dir
+	e.demo = false
 }
 
 // show runs the interface on the engine, ends both, and says what goes on.
