@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 )
 
@@ -29,6 +31,9 @@ import (
 const helperEnv = "GATEWAYLAUNCH_HELPER"
 
 func TestMain(m *testing.M) {
+	if status, ok := bindnotify.Shim(); ok {
+		os.Exit(status)
+	}
 	if name, ok := os.LookupEnv(helperEnv); ok {
 		os.Exit(helpers[name](os.Args[1:]))
 	}
@@ -64,6 +69,7 @@ func init() {
 		"nobody":  helperNobody,
 		"signals": helperSignals,
 		"tied":    helperTied,
+		"http":    helperHTTP,
 	}
 }
 
@@ -177,6 +183,25 @@ func helperDemo(args []string) int {
 	if err := d.Run(ctx, os.Stdout); err != nil {
 		return say(err)
 	}
+	return 0
+}
+
+// helperHTTP serves HTTP as a server written in Go does, and ends gracefully at
+// SIGTERM: http ADDRESS.
+func helperHTTP(args []string) int {
+	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, os.Getpid())
+	})}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- server.ListenAndServe() }()
+	select {
+	case err := <-ended:
+		return say(err)
+	case <-ctx.Done():
+	}
+	_ = server.Shutdown(context.Background())
 	return 0
 }
 

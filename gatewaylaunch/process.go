@@ -53,7 +53,7 @@ func (l *Launcher) start() (*process, error) {
 	err := l.connect(p)
 	if err == nil {
 		ownGroup(p.cmd, !l.Foreground)
-		err = p.cmd.Start()
+		err = l.begin(p.cmd)
 	}
 	p.out.started()
 	if f, ok := p.cmd.Stdin.(*os.File); ok && p.tie != nil {
@@ -73,6 +73,18 @@ func (l *Launcher) start() (*process, error) {
 		awaitExit(p.cmd)
 	}()
 	return p, nil
+}
+
+// Starter starts a command in place of its Start, as bindnotify does.
+type Starter interface {
+	Start(cmd *exec.Cmd) error
+}
+
+func (l *Launcher) begin(cmd *exec.Cmd) error {
+	if l.Starter != nil {
+		return l.Starter.Start(cmd)
+	}
+	return cmd.Start()
 }
 
 // connect gives the gateway its three files.

@@ -270,7 +270,7 @@ func (c *call) listen() answer {
 		return passed
 	}
 	backlog := c.event.Call.Backlog
-	if c.config.Sockets.has(c.sock.inode) {
+	if c.config.Sockets.use(c.sock.inode) {
 		backlog = max(backlog, enoughBacklog)
 	}
 	c.event.How = HowMade

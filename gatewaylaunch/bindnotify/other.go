@@ -59,8 +59,8 @@ func (*Sockets) Listen() error { return nil }
 // Len is 0.
 func (*Sockets) Len() int { return 0 }
 
-// Given is 0.
-func (*Sockets) Given() int { return 0 }
+// Left is 0.
+func (*Sockets) Left() int { return 0 }
 
 // Close does nothing.
 func (*Sockets) Close() error { return nil }

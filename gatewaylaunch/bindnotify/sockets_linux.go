@@ -28,8 +28,9 @@ type Sockets struct {
 
 type keptSocket struct {
 	*socket
-	key   key
-	given bool
+	key key
+	// given: a program has got it; used: and has called listen on it.
+	given, used bool
 }
 
 // Adopt duplicates a listening socket of a process that need not have been
@@ -73,25 +74,24 @@ func (s *Sockets) Adopt(h netstate.Holder, l *netstate.Socket) error {
 	return nil
 }
 
-// Len returns the number of sockets, and Given how many of them a program has
-// got.
+// Len returns the number of sockets.
 func (s *Sockets) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.kept)
 }
 
-// Given returns how many of the sockets a program has got.
-func (s *Sockets) Given() int {
+// Left returns how many of the sockets no program listens on yet.
+func (s *Sockets) Left() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	given := 0
+	left := 0
 	for _, k := range s.kept {
-		if k.given {
-			given++
+		if !k.used {
+			left++
 		}
 	}
-	return given
+	return left
 }
 
 // Listen makes those listen again that their old server has shut down when it
@@ -145,12 +145,15 @@ func (s *Sockets) give(asked key, reusePort bool, do func(*socket) error) (found
 	return false, nil
 }
 
-// has reports whether one of the sockets has this inode, and serves whether
-// one has this port.
-func (s *Sockets) has(inode uint64) bool {
-	return s.any(func(k *keptSocket) bool { return k.inode == inode })
+// use reports whether the socket is one of these, and counts it as used.
+func (s *Sockets) use(inode uint64) bool {
+	return s.any(func(k *keptSocket) bool {
+		k.used = k.used || k.inode == inode
+		return k.inode == inode
+	})
 }
 
+// serves reports whether one of the sockets has the port.
 func (s *Sockets) serves(port uint16) bool {
 	return s.any(func(k *keptSocket) bool { return k.key.port == port })
 }

@@ -188,8 +188,8 @@ func TestHandOver(t *testing.T) {
 	if got, err := io.ReadAll(client); string(got) != "served" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if sockets.Given() != 1 {
-		t.Error("it does not count as given")
+	if sockets.Left() != 0 {
+		t.Error("it does not count as used")
 	}
 	// Once it is let go of here, the socket ends with the program.
 	sockets.Close()
@@ -291,8 +291,8 @@ func TestReusePortGroup(t *testing.T) {
 	}
 	p := startBinder(t, role("binder"), Config{Sockets: sockets})
 	open(p)
-	if sockets.Len() != n || sockets.Given() != n {
-		t.Errorf("%d of %d given", sockets.Given(), sockets.Len())
+	if sockets.Len() != n || sockets.Left() != 0 {
+		t.Errorf("%d of %d left", sockets.Left(), sockets.Len())
 	}
 	// One more joins the group as usual.
 	p.do("ok", "socket z")

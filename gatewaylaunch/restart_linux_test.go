@@ -1,0 +1,249 @@
+//go:build amd64 || arm64
+
+package gatewaylaunch
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"berth/gatewaylaunch/bindnotify"
+	"berth/netstate"
+	"berth/reclaim"
+)
+
+var restarts = flag.Int("restarts", 2, "how often each server is restarted under load")
+
+// client opens a connection every few milliseconds and counts what became of
+// them.
+type client struct {
+	mu                     sync.Mutex
+	served, refused, reset int
+	slowest                time.Duration
+	odd                    error
+}
+
+func (c *client) String() string {
+	return fmt.Sprintf("%4d served, %3d refused, %2d reset, slowest %v", c.served, c.refused, c.reset, c.slowest.Round(100*time.Microsecond))
+}
+
+// once makes one request.
+func (c *client) once(addr string) {
+	const patience = 15 * time.Second
+	began := time.Now()
+	answer, err := func() (int, error) {
+		conn, err := net.DialTimeout("tcp", addr, patience)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(began.Add(patience))
+		if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+			return 0, err
+		}
+		data, err := io.ReadAll(conn)
+		return len(data), err
+	}()
+	took := time.Since(began)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		c.refused++
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), err == nil && answer == 0:
+		c.reset++
+	case err != nil:
+		c.odd = err
+	default:
+		c.served++
+		c.slowest = max(c.slowest, took)
+	}
+}
+
+// run connects until ctx ends and waits for the last answer.
+func (c *client) run(ctx context.Context, addr string) {
+	const every = 2 * time.Millisecond
+	var open sync.WaitGroup
+	defer open.Wait()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			open.Go(func() { c.once(addr) })
+		}
+	}
+}
+
+// serving is a server that a Restart has started, or the first one.
+type serving struct {
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+// replace restarts whatever holds the address and returns when the new server
+// serves alone.
+func replace(t *testing.T, addr string, how Handover, command Command) *serving {
+	t.Helper()
+	sys, err := netstate.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sys.Close() })
+	spec := specOf(addr)
+	v, err := sys.Why(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := StopOnly(reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(t.Context())))
+	if !plan.Feasible || len(plan.Targets()) == 0 {
+		t.Fatalf("%+v", plan)
+	}
+	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+	t.Cleanup(held.Close)
+	support := bindnotify.Supported(t.Context())
+	if support.Err != nil {
+		t.Fatal(support.Err)
+	}
+	r := Restart{Launcher: Launcher{Command: command, Spec: spec, Kernel: NewKernel(sys)}, How: how, Old: held, Plan: plan, Support: support}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &serving{cancel: cancel, ended: make(chan error, 1)}
+	done := make(chan struct{})
+	var once sync.Once
+	var log strings.Builder
+	go func() {
+		exit, err := r.Run(ctx, func(e RestartEvent) {
+			fmt.Fprintf(&log, "%s %s %s", e.At.Format("05.000"), e.Kind, e.Why)
+			switch e.Kind {
+			case RestartLaunch:
+				fmt.Fprintf(&log, " %s %s", e.Launch.Kind, e.Launch.Line)
+				if how == Plain && e.Launch.Kind == EventReady {
+					once.Do(func() { close(done) })
+				}
+			case RestartStop:
+				fmt.Fprintf(&log, " %s", e.Stop.Kind)
+			case RestartBind:
+				fmt.Fprintf(&log, " %s %s %s %v %s", e.Bind.Kind, e.Bind.How, e.Bind.Call.Addr, e.Bind.Errno, e.Bind.Why)
+			case RestartDone:
+				once.Do(func() { close(done) })
+			}
+			log.WriteByte('\n')
+		})
+		_ = exit
+		s.ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-s.ended
+	})
+	select {
+	case <-done:
+	case err := <-s.ended:
+		s.ended <- err
+		t.Fatalf("%v\n%s", err, log.String())
+	case <-time.After(20 * time.Second):
+		t.Fatal("the new server does not serve")
+	}
+	return s
+}
+
+// first starts the server that berth has nothing to do with.
+func first(t *testing.T, addr string, command Command) {
+	t.Helper()
+	cmd := exec.Command(command.Argv[0], command.Argv[1:]...)
+	assigned, program := splitAssignments(command.Argv)
+	if len(assigned) > 0 {
+		cmd = exec.Command(program[0], program[1:]...)
+	}
+	cmd.Env, cmd.Dir = command.environ(), command.Dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	go func() { _ = cmd.Wait() }() // a zombie would still be its parent's business
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// servers are those that are restarted, by what they are called. A server that
+// is not installed is left out and named.
+func servers(t *testing.T) map[string]func(host, port string) Command {
+	all := map[string]func(host, port string) Command{
+		"go net/http": func(host, port string) Command { return helperCommand("http", net.JoinHostPort(host, port)) },
+		"demo":        func(host, port string) Command { return helperCommand("demo", net.JoinHostPort(host, port)) },
+	}
+	if python, err := exec.LookPath("python3"); err == nil {
+		all["python http.server"] = func(host, port string) Command {
+			return Command{Argv: []string{python, "-m", "http.server", "--bind", host, port}, Dir: t.TempDir()}
+		}
+	}
+	if node, err := exec.LookPath("node"); err == nil {
+		all["node http"] = func(host, port string) Command {
+			return Command{Argv: []string{node, "-e", fmt.Sprintf("require('http').createServer((q,r)=>r.end('ok')).listen(%s,'%s')", port, host)}}
+		}
+	}
+	for name := range map[string]bool{"python http.server": true, "node http": true} {
+		if all[name] == nil {
+			t.Logf("%s is not installed and left out", name)
+		}
+	}
+	return all
+}
+
+func TestRestartUnderLoad(t *testing.T) {
+	hows := []Handover{Overlap, Queue}
+	if *restarts > 2 {
+		hows = append(hows, Plain)
+	}
+	for name, command := range servers(t) {
+		for _, how := range hows {
+			t.Run(name+" "+string(how), func(t *testing.T) {
+				addr := freeAddress(t)
+				host, port, _ := net.SplitHostPort(addr)
+				c := command(host, port)
+				first(t, addr, c)
+				load := &client{}
+				ctx, stop := context.WithCancel(t.Context())
+				var loading sync.WaitGroup
+				loading.Go(func() { load.run(ctx, addr) })
+				for range *restarts {
+					replace(t, addr, how, c)
+				}
+				stop()
+				loading.Wait()
+				t.Logf("%-20s %-8s %d restarts: %v", name, how, *restarts, load)
+				if load.odd != nil {
+					t.Error(load.odd)
+				}
+				if how != Plain && load.refused > 0 || how == Overlap && load.reset > 0 {
+					t.Errorf("%d refused, %d reset", load.refused, load.reset)
+				}
+			})
+		}
+	}
+}
+
+var _ = os.Getpid
