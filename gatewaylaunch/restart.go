@@ -313,7 +313,15 @@ func (s *restarting) stopOld(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
-	err := s.Old.Run(ctx, func(e reclaim.Event) { s.emit(RestartEvent{Kind: RestartStop, Stop: &e}) })
+	// It is asked while it stands still, and hears it as soon as it runs on.
+	resume := s.sockets.Pause(ctx, s.Plan.Targets())
+	defer resume()
+	err := s.Old.Run(ctx, func(e reclaim.Event) {
+		if e.Kind == reclaim.EventSignal {
+			resume()
+		}
+		s.emit(RestartEvent{Kind: RestartStop, Stop: &e})
+	})
 	return errors.Join(err, s.sockets.Listen())
 }
 

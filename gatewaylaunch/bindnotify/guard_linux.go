@@ -4,10 +4,7 @@ package bindnotify
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,25 +13,20 @@ import (
 // handshakeMost bounds what takes milliseconds: the start of this program.
 const handshakeMost = 20 * time.Second
 
-// startGuard starts the guard. It has nothing of this process but its end of
-// the channel: no terminal, no pipe that somebody waits for the end of.
+// channelFD is where the guard and the other helper find their channel.
+const channelFD = 3
+
+// startGuard starts the guard.
 func startGuard() (*channel, error) {
 	c, end, err := newChannel()
 	if err != nil {
 		return nil, err
 	}
 	defer end.Close()
-	cmd := exec.Command(self())
-	cmd.Args = []string{guardName}
-	cmd.Dir = "/"
-	cmd.Env = []string{"GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0"}
-	cmd.ExtraFiles = []*os.File{end}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := startHelper(guardName, end); err != nil {
 		c.close()
 		return nil, err
 	}
-	go func() { _ = cmd.Wait() }() // its status says nothing
 	return c, nil
 }
 
@@ -48,7 +40,6 @@ type guardState struct {
 
 // guard is the main function of the guard.
 func guard() int {
-	const channelFD = 3
 	unix.CloseOnExec(channelFD)
 	g := &guardState{launcher: &channel{channelFD}}
 	var buf [8]byte

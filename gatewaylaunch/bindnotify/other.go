@@ -62,5 +62,8 @@ func (*Sockets) Len() int { return 0 }
 // Left is 0.
 func (*Sockets) Left() int { return 0 }
 
+// Pause does nothing.
+func (*Sockets) Pause(context.Context, []netstate.Holder) (resume func()) { return func() {} }
+
 // Close does nothing.
 func (*Sockets) Close() error { return nil }

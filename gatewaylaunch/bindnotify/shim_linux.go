@@ -21,6 +21,8 @@ const (
 	shimName  = "berth: shim"  // FD PROGRAM ARGV…: becomes PROGRAM under the filter
 	guardName = "berth: guard" // answers what the launcher can no longer answer
 	probeName = "berth: probe" // PORT: binds it and tells what came of it
+	// lets processes run on that were stopped by one that has ended since
+	resumeName = "berth: resume"
 )
 
 // The messages between the launcher, the shim and the guard.
@@ -48,6 +50,8 @@ func Shim() (status int, ok bool) {
 		return shim(os.Args[1:]), true
 	case guardName:
 		return guard(), true
+	case resumeName:
+		return resumeHelper(), true
 	case probeName:
 		return probe(os.Args[1:]), true
 	}
