@@ -22,6 +22,8 @@ import (
 	"berth/reclaim"
 )
 
+var trace = flag.Bool("trace", false, "log the events of each restart")
+
 var restarts = flag.Int("restarts", 2, "how often each server is restarted under load")
 
 // client opens a connection every few milliseconds and counts what became of
@@ -148,9 +150,14 @@ func replace(t *testing.T, addr string, how Handover, command Command) *serving 
 		cancel()
 		<-s.ended
 	})
+	defer func() {
+		if *trace {
+			t.Log("\n" + log.String())
+		}
+	}()
 	select {
 	case <-done:
-	case err := <-s.ended:
+	case err := <-s.ended: // early
 		s.ended <- err
 		t.Fatalf("%v\n%s", err, log.String())
 	case <-time.After(20 * time.Second):
