@@ -314,7 +314,7 @@ func (s *restarting) stopOld(ctx context.Context) error {
 	s.stopped = true
 	s.mu.Unlock()
 	// It is asked while it stands still, and hears it as soon as it runs on.
-	resume := s.sockets.Pause(ctx, s.Plan.Targets())
+	resume := s.sockets.Pause(ctx, s.Plan.Targets(), s.how == Overlap)
 	defer resume()
 	err := s.Old.Run(ctx, func(e reclaim.Event) {
 		if e.Kind == reclaim.EventSignal {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -31,8 +30,11 @@ var restarts = flag.Int("restarts", 2, "how often each server is restarted under
 type client struct {
 	mu                     sync.Mutex
 	served, refused, reset int
-	slowest                time.Duration
-	odd                    error
+	// measured is set once a socket has been taken over: the queue of the first
+	// server is as short as it made it, and its clients' delays are its own.
+	measured bool
+	slowest  time.Duration
+	odd      error
 }
 
 func (c *client) String() string {
@@ -41,8 +43,11 @@ func (c *client) String() string {
 
 // once makes one request.
 func (c *client) once(addr string) {
-	const patience = 15 * time.Second
+	const patience = 20 * time.Second
 	began := time.Now()
+	c.mu.Lock()
+	measured := c.measured
+	c.mu.Unlock()
 	answer, err := func() (int, error) {
 		conn, err := net.DialTimeout("tcp", addr, patience)
 		if err != nil {
@@ -68,7 +73,9 @@ func (c *client) once(addr string) {
 		c.odd = err
 	default:
 		c.served++
-		c.slowest = max(c.slowest, took)
+		if measured {
+			c.slowest = max(c.slowest, took)
+		}
 	}
 }
 
@@ -97,7 +104,7 @@ type serving struct {
 
 // replace restarts whatever holds the address and returns when the new server
 // serves alone.
-func replace(t *testing.T, addr string, how Handover, command Command) *serving {
+func replace(t *testing.T, addr string, how Handover, command Command, load *client) *serving {
 	t.Helper()
 	sys, err := netstate.Open()
 	if err != nil {
@@ -129,6 +136,10 @@ func replace(t *testing.T, addr string, how Handover, command Command) *serving 
 		exit, err := r.Run(ctx, func(e RestartEvent) {
 			fmt.Fprintf(&log, "%s %s %s", e.At.Format("05.000"), e.Kind, e.Why)
 			switch e.Kind {
+			case RestartAdopted:
+				load.mu.Lock()
+				load.measured = true
+				load.mu.Unlock()
 			case RestartLaunch:
 				fmt.Fprintf(&log, " %s %s", e.Launch.Kind, e.Launch.Line)
 				if how == Plain && e.Launch.Kind == EventReady {
@@ -157,7 +168,7 @@ func replace(t *testing.T, addr string, how Handover, command Command) *serving 
 	}()
 	select {
 	case <-done:
-	case err := <-s.ended: // early
+	case err := <-s.ended:
 		s.ended <- err
 		t.Fatalf("%v\n%s", err, log.String())
 	case <-time.After(20 * time.Second):
@@ -178,11 +189,12 @@ func first(t *testing.T, addr string, command Command) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // at once, as its shell or supervisor would
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		<-ended
 	})
-	go func() { _ = cmd.Wait() }() // a zombie would still be its parent's business
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
@@ -199,8 +211,8 @@ func first(t *testing.T, addr string, command Command) {
 // is not installed is left out and named.
 func servers(t *testing.T) map[string]func(host, port string) Command {
 	all := map[string]func(host, port string) Command{
-		"go net/http": func(host, port string) Command { return helperCommand("http", net.JoinHostPort(host, port)) },
-		"demo":        func(host, port string) Command { return helperCommand("demo", net.JoinHostPort(host, port)) },
+		"go http": func(host, port string) Command { return helperCommand("http", net.JoinHostPort(host, port)) },
+		"demo":    func(host, port string) Command { return helperCommand("demo", net.JoinHostPort(host, port)) },
 	}
 	if python, err := exec.LookPath("python3"); err == nil {
 		all["python http.server"] = func(host, port string) Command {
@@ -228,6 +240,12 @@ func TestRestartUnderLoad(t *testing.T) {
 	for name, command := range servers(t) {
 		for _, how := range hows {
 			t.Run(name+" "+string(how), func(t *testing.T) {
+				// Go's http.Server accepts for some 100 µs after SIGTERM and
+				// then closes what it has accepted, without an answer.
+				most := 0
+				if name == "go http" || name == "demo" {
+					most = *restarts
+				}
 				addr := freeAddress(t)
 				host, port, _ := net.SplitHostPort(addr)
 				c := command(host, port)
@@ -237,7 +255,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				var loading sync.WaitGroup
 				loading.Go(func() { load.run(ctx, addr) })
 				for range *restarts {
-					replace(t, addr, how, c)
+					replace(t, addr, how, c, load)
 				}
 				stop()
 				loading.Wait()
@@ -245,12 +263,128 @@ func TestRestartUnderLoad(t *testing.T) {
 				if load.odd != nil {
 					t.Error(load.odd)
 				}
-				if how != Plain && load.refused > 0 || how == Overlap && load.reset > 0 {
-					t.Errorf("%d refused, %d reset", load.refused, load.reset)
+				if how != Plain && load.refused > 0 {
+					t.Errorf("%d refused", load.refused)
+				}
+				if how == Overlap && load.reset > most {
+					t.Errorf("%d reset", load.reset)
 				}
 			})
 		}
 	}
 }
 
-var _ = os.Getpid
+// restartOf prepares a restart of what listens on the address.
+func restartOf(t *testing.T, addr string, how Handover, command Command) *Restart {
+	t.Helper()
+	sys, err := netstate.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sys.Close() })
+	spec := specOf(addr)
+	v, err := sys.Why(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := StopOnly(reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(t.Context())))
+	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+	t.Cleanup(held.Close)
+	return &Restart{
+		Launcher: Launcher{Command: command, Spec: spec, Kernel: NewKernel(sys)},
+		How:      how, Old: held, Plan: plan, Support: bindnotify.Supported(t.Context()),
+	}
+}
+
+func serves(addr string) bool {
+	c := &client{}
+	c.once(addr)
+	return c.served == 1
+}
+
+// TestRestartOfACommandThatFails: with overlap nothing has happened to the old
+// server, and with queue it is said that nothing serves.
+func TestRestartOfACommandThatFails(t *testing.T) {
+	for _, how := range []Handover{Overlap, Queue} {
+		for name, command := range map[string]Command{
+			"exits":        helperCommand("say", "3", "no configuration"),
+			"is not there": {Argv: []string{"/nonexistent/server"}},
+		} {
+			t.Run(string(how)+" "+name, func(t *testing.T) {
+				addr := freeAddress(t)
+				first(t, addr, helperCommand("http", addr))
+				r := restartOf(t, addr, how, command)
+				_, err := r.Run(t.Context(), nil)
+				var failed *RestartError
+				if !errors.As(err, &failed) || failed.OldServes != (how == Overlap) {
+					t.Fatalf("%v", err)
+				}
+				if serves(addr) != (how == Overlap) {
+					t.Errorf("after %q the old server serves: %v", err, how != Overlap)
+				}
+			})
+		}
+	}
+}
+
+// TestRestartAtAnotherAddress: the old server's socket is of no use, so the new
+// one waits until the old one has ended.
+func TestRestartAtAnotherAddress(t *testing.T) {
+	for _, how := range []Handover{Overlap, Queue} {
+		t.Run(string(how), func(t *testing.T) {
+			addr := freeAddress(t)
+			_, port, _ := net.SplitHostPort(addr)
+			first(t, addr, helperCommand("http", addr))
+			r := restartOf(t, addr, how, helperCommand("http", "0.0.0.0:"+port))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			served := false
+			_, err := r.Run(ctx, func(e RestartEvent) {
+				if e.Kind == RestartDone {
+					served = serves(addr)
+					cancel()
+				}
+			})
+			if !served || !errors.Is(err, context.Canceled) {
+				t.Errorf("served %v, %v", served, err)
+			}
+		})
+	}
+}
+
+// TestRestartWithoutHandOver: the next weaker order is used and said.
+func TestRestartWithoutHandOver(t *testing.T) {
+	no := &bindnotify.Error{Op: "give a program another socket", Err: errors.ErrUnsupported, Why: "the test says so"}
+	for how, support := range map[Handover]bindnotify.Support{
+		Queue:   {Watch: true, Hold: true, Err: no},
+		Overlap: {Watch: true, Hold: true, Err: no},
+		"none":  {Err: no},
+	} {
+		t.Run(string(how), func(t *testing.T) {
+			addr := freeAddress(t)
+			first(t, addr, helperCommand("http", addr))
+			r := restartOf(t, addr, Overlap, helperCommand("http", addr))
+			if how == Queue {
+				r.How = Queue
+			}
+			r.Support = support
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			weaker := ""
+			_, err := r.Run(ctx, func(e RestartEvent) {
+				switch {
+				case e.Kind == RestartWeaker:
+					weaker = e.Why
+				case e.Kind == RestartLaunch && e.Launch.Kind == EventReady:
+					if !serves(addr) {
+						t.Error("it does not serve")
+					}
+					cancel()
+				}
+			})
+			if weaker == "" || !errors.Is(err, context.Canceled) {
+				t.Errorf("%q, %v", weaker, err)
+			}
+		})
+	}
+}

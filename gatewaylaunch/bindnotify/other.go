@@ -63,7 +63,7 @@ func (*Sockets) Len() int { return 0 }
 func (*Sockets) Left() int { return 0 }
 
 // Pause does nothing.
-func (*Sockets) Pause(context.Context, []netstate.Holder) (resume func()) { return func() {} }
+func (*Sockets) Pause(context.Context, []netstate.Holder, bool) (resume func()) { return func() {} }
 
 // Close does nothing.
 func (*Sockets) Close() error { return nil }

@@ -34,11 +34,13 @@ const (
 // Pause stops the processes (SIGSTOP) at a moment in which none of them owes
 // an answer on a connection of the sockets' ports, so that the signal that
 // follows cuts no request off: a server that does nothing about SIGTERM ends in
-// the middle of one. It gives up the wait after a second. The result lets them
-// run on; it must be called, and may be more than once.
+// the middle of one. With drained it waits as well until somebody else who has
+// the sockets has accepted what is queued in them, so that the processes find
+// nothing to accept when they run on. It gives up after a second. The result
+// lets them run on; it must be called, and may be more than once.
 //
 // If this process ends first, a helper lets them run on.
-func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder) (resume func()) {
+func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder, drained bool) (resume func()) {
 	p := &pause{sockets: s}
 	defer func() {
 		if resume == nil {
@@ -56,7 +58,7 @@ func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder) (resume 
 		if !p.busy() {
 			p.signal(unix.SIGSTOP)
 			p.awaitStopped()
-			if !p.busy() {
+			if !p.busy() && (!drained || s.awaitDrained()) {
 				return func() { p.signal(unix.SIGCONT); p.close() }
 			}
 			p.signal(unix.SIGCONT)
@@ -68,6 +70,22 @@ func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder) (resume 
 		}
 	}
 	return nil
+}
+
+// awaitDrained waits until nothing is queued in the sockets, and reports
+// whether that came to pass.
+func (s *Sockets) awaitDrained() bool {
+	queued := func(k *keptSocket) bool {
+		// Of a listener this is the length of its queue (tcp_get_info).
+		info, err := unix.GetsockoptTCPInfo(k.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err == nil && k.used && info.Unacked > 0
+	}
+	for deadline := time.Now().Add(stoppedMost); s.any(queued); {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 type pause struct {
