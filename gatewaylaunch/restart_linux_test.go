@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ import (
 var trace = flag.Bool("trace", false, "log the events of each restart")
 
 var restarts = flag.Int("restarts", 2, "how often each server is restarted under load")
+
+func init() { helpers["restart"] = helperRestart }
 
 // client opens a connection every few milliseconds and counts what became of
 // them.
@@ -386,5 +389,100 @@ func TestRestartWithoutHandOver(t *testing.T) {
 				t.Errorf("%q, %v", weaker, err)
 			}
 		})
+	}
+}
+
+// helperRestart is a restart that is killed at an event:
+// restart ADDRESS HOW LOG EVENT HELPER ARGS….
+func helperRestart(args []string) int {
+	addr, how, logName, at := args[0], Handover(args[1]), args[2], args[3]
+	ctx := context.Background()
+	sys, err := netstate.Open()
+	if err != nil {
+		return say(err)
+	}
+	defer sys.Close()
+	log, err := os.OpenFile(logName, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return say(err)
+	}
+	v, err := sys.Why(ctx, specOf(addr))
+	if err != nil {
+		return say(err)
+	}
+	plan := StopOnly(reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(ctx)))
+	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
+	defer held.Close()
+	r := Restart{
+		Launcher: Launcher{Command: helperCommand(args[4], args[5:]...), Spec: specOf(addr), Kernel: NewKernel(sys), Log: log},
+		How:      how, Old: held, Plan: plan, Support: bindnotify.Supported(ctx),
+	}
+	_, err = r.Run(ctx, func(e RestartEvent) {
+		name := string(e.Kind)
+		switch {
+		case e.Launch != nil:
+			name = string(e.Launch.Kind)
+		case e.Stop != nil:
+			name = string(e.Stop.Kind)
+		case e.Bind != nil:
+			name = string(e.Bind.Kind)
+		}
+		if name == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	})
+	return say(err)
+}
+
+// TestRestartThatIsKilled: whatever the step, one of the servers serves
+// afterwards, or none; never one that accepts and does not answer. None is
+// right only between the old server's end and the new one's begin.
+func TestRestartThatIsKilled(t *testing.T) {
+	for _, how := range []Handover{Overlap, Queue} {
+		for _, at := range []string{"adopted", "signal", "exit", "started", "bind", "listen", "done"} {
+			t.Run(string(how)+" "+at, func(t *testing.T) {
+				addr := freeAddress(t)
+				first(t, addr, helperCommand("http", addr))
+				c := helperCommand("restart", addr, string(how), t.TempDir()+"/log", at, "http", addr)
+				cmd := exec.Command(c.Argv[1], c.Argv[2:]...)
+				cmd.Env = c.environ()
+				out, err := cmd.CombinedOutput()
+				if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+					t.Fatalf("it was not killed: %s, %v", out, err)
+				}
+				none := how == Queue && (at == "signal" || at == "exit")
+				deadline := time.Now().Add(10 * time.Second)
+				for {
+					load := &client{}
+					load.once(addr)
+					if load.served == 1 || none && load.refused == 1 {
+						break
+					}
+					if load.odd != nil || time.Now().After(deadline) {
+						t.Fatalf("%v: %v", load, load.odd)
+					}
+				}
+				endListeners(t, addr)
+			})
+		}
+	}
+}
+
+// endListeners ends what is left on the address, which nobody else would.
+func endListeners(t *testing.T, addr string) {
+	t.Helper()
+	sys, err := netstate.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sys.Close()
+	v, err := sys.Why(t.Context(), specOf(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range v.Holders() {
+		if err := syscall.Kill(h.ID.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Error(err)
+		}
 	}
 }
