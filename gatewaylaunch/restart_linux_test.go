@@ -24,14 +24,20 @@ import (
 
 var trace = flag.Bool("trace", false, "log the events of each restart")
 
-var restarts = flag.Int("restarts", 2, "how often each server is restarted under load")
+// shortRestarts is what every run of the tests does. With more, the slow
+// servers are restarted too, and each one also in the plain way, to compare.
+const shortRestarts = 2
+
+var restarts = flag.Int("restarts", shortRestarts, "how often each server is restarted under load")
 
 func init() { helpers["restart"] = helperRestart }
 
 // client opens a connection every few milliseconds and counts what became of
 // them.
 type client struct {
-	mu                     sync.Mutex
+	mu      sync.Mutex
+	request string // what to send; the server answers and closes
+
 	served, refused, reset int
 	// measured is set once a socket has been taken over: the queue of the first
 	// server is as short as it made it, and its clients' delays are its own.
@@ -58,7 +64,11 @@ func (c *client) once(addr string) {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(began.Add(patience))
-		if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		request := c.request
+		if request == "" {
+			request = "GET / HTTP/1.0\r\n\r\n"
+		}
+		if _, err := io.WriteString(conn, request); err != nil {
 			return 0, err
 		}
 		data, err := io.ReadAll(conn)
@@ -138,8 +148,11 @@ func replace(t *testing.T, addr string, how Handover, command Command, load *cli
 	go func() {
 		exit, err := r.Run(ctx, func(e RestartEvent) {
 			fmt.Fprintf(&log, "%s %s %s", e.At.Format("05.000"), e.Kind, e.Why)
+			if e.Stop != nil {
+				fmt.Fprintf(&log, " %s", e.Stop.Kind)
+			}
 			switch e.Kind {
-			case RestartAdopted:
+			case RestartAdopted, RestartStop:
 				load.mu.Lock()
 				load.measured = true
 				load.mu.Unlock()
@@ -148,8 +161,6 @@ func replace(t *testing.T, addr string, how Handover, command Command, load *cli
 				if how == Plain && e.Launch.Kind == EventReady {
 					once.Do(func() { close(done) })
 				}
-			case RestartStop:
-				fmt.Fprintf(&log, " %s", e.Stop.Kind)
 			case RestartBind:
 				fmt.Fprintf(&log, " %s %s %s %v %s", e.Bind.Kind, e.Bind.How, e.Bind.Call.Addr, e.Bind.Errno, e.Bind.Why)
 			case RestartDone:
@@ -210,50 +221,23 @@ func first(t *testing.T, addr string, command Command) {
 	}
 }
 
-// servers are those that are restarted, by what they are called. A server that
-// is not installed is left out and named.
-func servers(t *testing.T) map[string]func(host, port string) Command {
-	all := map[string]func(host, port string) Command{
-		"go http": func(host, port string) Command { return helperCommand("http", net.JoinHostPort(host, port)) },
-		"demo":    func(host, port string) Command { return helperCommand("demo", net.JoinHostPort(host, port)) },
-	}
-	if python, err := exec.LookPath("python3"); err == nil {
-		all["python http.server"] = func(host, port string) Command {
-			return Command{Argv: []string{python, "-m", "http.server", "--bind", host, port}, Dir: t.TempDir()}
-		}
-	}
-	if node, err := exec.LookPath("node"); err == nil {
-		all["node http"] = func(host, port string) Command {
-			return Command{Argv: []string{node, "-e", fmt.Sprintf("require('http').createServer((q,r)=>r.end('ok')).listen(%s,'%s')", port, host)}}
-		}
-	}
-	for name := range map[string]bool{"python http.server": true, "node http": true} {
-		if all[name] == nil {
-			t.Logf("%s is not installed and left out", name)
-		}
-	}
-	return all
-}
-
 func TestRestartUnderLoad(t *testing.T) {
 	hows := []Handover{Overlap, Queue}
-	if *restarts > 2 {
+	if *restarts > shortRestarts {
 		hows = append(hows, Plain)
 	}
-	for name, command := range servers(t) {
+	for _, server := range servers(t) {
 		for _, how := range hows {
-			t.Run(name+" "+string(how), func(t *testing.T) {
-				// Go's http.Server accepts for some 100 µs after SIGTERM and
-				// then closes what it has accepted, without an answer.
+			t.Run(server.name+" "+string(how), func(t *testing.T) {
 				most := 0
-				if name == "go http" || name == "demo" {
+				if server.drops {
 					most = *restarts
 				}
 				addr := freeAddress(t)
 				host, port, _ := net.SplitHostPort(addr)
-				c := command(host, port)
+				c := server.command(t, host, port)
 				first(t, addr, c)
-				load := &client{}
+				load := &client{request: server.request}
 				ctx, stop := context.WithCancel(t.Context())
 				var loading sync.WaitGroup
 				loading.Go(func() { load.run(ctx, addr) })
@@ -262,7 +246,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				}
 				stop()
 				loading.Wait()
-				t.Logf("%-20s %-8s %d restarts: %v", name, how, *restarts, load)
+				t.Logf("%-20s %-8s %d restarts: %v", server.name, how, *restarts, load)
 				if load.odd != nil {
 					t.Error(load.odd)
 				}
