@@ -337,14 +337,8 @@ func (s *restarting) Start(cmd *exec.Cmd) error {
 	if hold.For == 0 {
 		hold.For = holdFor
 	}
-	tree, err := bindnotify.Start(s.ctx, cmd, bindnotify.Config{Sockets: s.sockets, Hold: hold, On: s.bind})
-	if err != nil {
-		return err
-	}
-	if s.Launcher.Foreground {
-		go abandonOnSignal(s.ctx, tree)
-	}
-	return nil
+	config := bindnotify.Config{Sockets: s.sockets, Hold: hold, On: s.bind}
+	return (&Binds{Context: s.ctx, Config: config, Foreground: s.Launcher.Foreground}).Start(cmd)
 }
 
 // abandonOnSignal lets a server notice the signals that are meant for it while

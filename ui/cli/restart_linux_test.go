@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,5 +134,41 @@ func TestRestartUsage(t *testing.T) {
 		"restart --handover overlap -- node x.js": "restart needs a port",
 	} {
 		berth(t, strings.Fields(args)...).is(t, 2, "", says)
+	}
+}
+
+// The binds of the command are told with their results, also to a file.
+func TestRunWatchesBinds(t *testing.T) {
+	port := fresh()
+	lab.NeedNamespace(t)
+	addr, file := "127.0.0.1:"+port, t.TempDir()+"/events"
+	p := run(t, "--port "+port+" --watch-bind --events "+file, serving(addr, 0)...)
+	p.await(t, "bind of "+addr+" succeeded")
+	p.await(t, "listen of "+addr+" succeeded")
+	p.stdin.Close()
+	p.end(t)
+	data, err := os.ReadFile(file)
+	if err != nil || strings.Count(string(data), "\n") != 2 || !strings.Contains(string(data), `"event":"listen"`) || !strings.Contains(string(data), `"reuseaddr":true`) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
+// A command whose bind is held never learns that its port was taken.
+func TestRunHoldsTheBind(t *testing.T) {
+	port := fresh()
+	lab.NeedNamespace(t)
+	addr := "127.0.0.1:" + port
+	old := start(t, "hold", addr)
+	old.await(t, "holding")
+	p := run(t, "--port "+port+" --hold", serving(addr, 7)...)
+	p.await(t, "waits for "+addr+", which is taken")
+	old.stdin.Close()
+	old.end(t)
+	p.await(t, "has got "+addr+" after it waited")
+	p.await(t, "ready: pid ")
+	answers(t, addr)
+	p.stdin.Close()
+	if status := p.end(t); status != 7 || strings.Count(p.said(), "started pid") != 1 {
+		t.Errorf("status %d; it said:\n%s", status, p.said())
 	}
 }

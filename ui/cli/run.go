@@ -23,6 +23,7 @@ type launch struct {
 	retry gatewaylaunch.Retry
 	ladder
 	readyTimeout time.Duration
+	binds        binds
 }
 
 // readyTimeout leaves OpenClaw room on a busy machine, where it takes up
@@ -111,12 +112,16 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 	b.register(fs)
 	c.register(fs)
 	l.register(fs)
+	l.binds.register(fs)
 	fs.BoolVar(&force, "force", false, "first free the port from whoever holds it, after asking")
 	fs.StringVar(&portFlag, "port", "", "the port that the command serves (default: its own --port, -p or PORT=, then 18789)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
 		if err := l.check(); err != nil {
+			return err
+		}
+		if err := l.binds.check(); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("port") && portFlag == "" {
@@ -236,6 +241,12 @@ func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l lau
 		Foreground:   true,
 		Kernel:       gatewaylaunch.NewKernel(sys),
 	}
+	starter, done, err := a.starter(ctx, sys, g.spec, &l.binds)
+	if err != nil {
+		return err
+	}
+	defer done()
+	launcher.Starter = starter
 	// An error of standard error must not end the command, so it is ignored.
 	t := a.text(&prefixed{w: a.Err})
 	exit, err := launcher.Run(ctx, func(ev gatewaylaunch.Event) {

@@ -58,10 +58,28 @@ func NewRestart(ev *gatewaylaunch.RestartEvent) any {
 	case gatewaylaunch.RestartDone:
 		j.Event, j.TookMS = "restarted", millis(ev.Took)
 	case gatewaylaunch.RestartBind:
-		j.Event, j.Why = string(ev.Bind.Kind), ev.Bind.Why
-		j.Call = newCall(ev.Bind)
+		return NewCall(ev.Bind)
 	}
 	return j
+}
+
+// NewCall makes the JSON form of what a server asked for.
+func NewCall(e *bindnotify.Event) Restart {
+	return Restart{Schema: Schema, Event: string(e.Kind), At: stamp(e.At), Why: e.Why, Call: newCall(e)}
+}
+
+// Call writes what a server asked for and got as one sentence.
+func (t *Text) Call(e *bindnotify.Event) error {
+	s := t.call(e)
+	if s == "" {
+		// It is news where nothing else is told.
+		s = fmt.Sprintf("%s %d: %s of %s succeeded", t.Clean(e.Call.Program), e.Call.PID, e.Kind, e.Call.Addr)
+		if e.How == bindnotify.HowPassed {
+			s = fmt.Sprintf("%s %d makes its own %s of %s: %s", t.Clean(e.Call.Program), e.Call.PID, e.Kind, e.Call.Addr, t.Clean(e.Why))
+		}
+	}
+	t.line("%s. %s", s, clock(e.At))
+	return t.err
 }
 
 func newCall(e *bindnotify.Event) *Call {
