@@ -70,6 +70,7 @@ func init() {
 		"signals": helperSignals,
 		"tied":    helperTied,
 		"http":    helperHTTP,
+		"shuts":   helperShuts,
 	}
 }
 
@@ -202,6 +203,26 @@ func helperHTTP(args []string) int {
 	case <-ctx.Done():
 	}
 	_ = server.Shutdown(context.Background())
+	return 0
+}
+
+// helperShuts listens until SIGTERM, shuts its listener down for all who share
+// it, and ends a while later: shuts ADDRESS DURATION.
+func helperShuts(args []string) int {
+	ln, err := net.Listen("tcp", args[0])
+	if err != nil {
+		return say(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return say(err)
+	}
+	_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+	after, _ := time.ParseDuration(args[1])
+	time.Sleep(after)
 	return 0
 }
 

@@ -316,13 +316,37 @@ func (s *restarting) stopOld(ctx context.Context) error {
 	// It is asked while it stands still, and hears it as soon as it runs on.
 	resume := s.sockets.Pause(ctx, s.Plan.Targets(), s.how == Overlap)
 	defer resume()
+	stopRelisten := s.relisten()
 	err := s.Old.Run(ctx, func(e reclaim.Event) {
 		if e.Kind == reclaim.EventSignal {
 			resume()
 		}
 		s.emit(RestartEvent{Kind: RestartStop, Stop: &e})
 	})
+	stopRelisten()
 	return errors.Join(err, s.sockets.Listen())
+}
+
+// relisten undoes at once what a server does that shuts its listener down when
+// it begins to end, and may go on with its last clients for long. It costs a
+// few system calls each time, and only while the old server ends.
+func (s *restarting) relisten() (stop func()) {
+	const every = 2 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = s.sockets.Listen() // it is tried again, and in the end for good
+			}
+		}
+	})
+	return func() { cancel(); watching.Wait() }
 }
 
 // Start starts the new server where its binds can be answered.

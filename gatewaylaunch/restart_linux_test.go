@@ -470,3 +470,33 @@ func endListeners(t *testing.T, addr string) {
 		}
 	}
 }
+
+// TestOldServerThatShutsItsListenerDown: it goes on with its last clients, and
+// new ones are not refused meanwhile.
+func TestOldServerThatShutsItsListenerDown(t *testing.T) {
+	addr := freeAddress(t)
+	first(t, addr, helperCommand("shuts", addr, "300ms"))
+	r := restartOf(t, addr, Queue, helperCommand("http", addr))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	load, stop := &client{}, func() {}
+	var loading sync.WaitGroup
+	_, err := r.Run(ctx, func(e RestartEvent) {
+		switch {
+		case e.Kind == RestartAdopted:
+			// What the old one has queued by now is lost with its listener.
+			ctx, end := context.WithTimeout(t.Context(), 250*time.Millisecond)
+			stop = end
+			loading.Go(func() { load.run(ctx, addr) })
+		case e.Kind == RestartDone:
+			stop()
+			loading.Wait()
+			cancel()
+		}
+	})
+	t.Log(load)
+	// The shutdown itself is the old server's, and lasts until it is seen.
+	if !errors.Is(err, context.Canceled) || load.served == 0 || load.refused > 5 {
+		t.Errorf("%v, %v", load, err)
+	}
+}
