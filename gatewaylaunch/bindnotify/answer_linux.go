@@ -140,15 +140,16 @@ func (c *call) bind(ctx context.Context) answer {
 		return answer{}
 	}
 	asked := c.sock.key(c.addr)
+	may := c.target.mayBind(c.sock, c.addr.port)
 	why := ""
 	if c.config.Sockets.serves(c.addr.port) {
-		given, reason := c.give(asked)
+		given, reason := c.give(asked, may)
 		if given || c.gone {
 			return answer{}
 		}
 		why = reason
 	}
-	if !c.target.mayBind(c.sock, c.addr.port) {
+	if !may {
 		c.event.Why = "the program may not bind a port below 1024"
 		return passed
 	}
@@ -178,14 +179,15 @@ func (c *call) interrupted() bool {
 	return ok && made.addrPort() == c.addr.addrPort() && c.sock.boundTo(c.addr)
 }
 
-// give replaces the program's descriptor by a kept socket.
-func (c *call) give(asked key) (given bool, why string) {
+// give replaces the program's descriptor by a kept socket. A program that may
+// not bind the port itself gets one only if the same user has made it.
+func (c *call) give(asked key, may bool) (given bool, why string) {
 	fd := int(int32(c.q.args[0]))
 	if c.target.watches(fd) {
 		return false, "the program waits for events of its own socket already"
 	}
 	cloexec := c.target.closesOnExec(fd)
-	found, err := c.config.Sockets.give(asked, c.event.Call.ReusePort, func(s *socket) error {
+	found, err := c.config.Sockets.give(asked, c.event.Call.ReusePort, c.sock.uid, may, func(s *socket) error {
 		// Before it is given, so that the program never sees it otherwise.
 		s.carry(c.sock)
 		return c.notify.give(c.q, s.fd, fd, cloexec)

@@ -29,6 +29,7 @@ type launcher struct {
 
 func startLauncher(t *testing.T, how, port string) *launcher {
 	t.Helper()
+	needSupport(t)
 	cmd := role("launch", how, port)
 	in, childIn := pipe(t)
 	childOut, out := pipeOut(t)
@@ -188,6 +189,7 @@ func listenRaw(t *testing.T, addr string) int {
 // TestKilledBeforeTheProgramRuns: a launcher that is killed before it has said
 // "go" leaves no program.
 func TestKilledBeforeTheProgramRuns(t *testing.T) {
+	needSupport(t)
 	c, end, err := newChannel()
 	if err != nil {
 		t.Fatal(err)

@@ -11,11 +11,14 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +49,7 @@ func init() {
 		"launch":    roleLaunch,
 		"supported": roleSupported,
 		"daemon":    roleDaemon,
+		"forbid":    roleForbid,
 	}
 }
 
@@ -158,6 +162,30 @@ func roleSupported([]string) int {
 	return 0
 }
 
+// roleForbid becomes "supported" where one call is refused, as a container's
+// profile does it: forbid NUMBER.
+func roleForbid(args []string) int {
+	number, _ := strconv.Atoi(args[0])
+	runtime.LockOSThread()
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offsetNR},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: uint32(number)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return 1
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+		fmt.Println(errno)
+		return 1
+	}
+	os.Setenv(roleEnv, "supported")
+	fmt.Println(syscall.Exec(self(), []string{"supported"}, os.Environ()))
+	return 1
+}
+
 // roleDaemon leaves a binder in a session of its own and ends.
 func roleDaemon([]string) int {
 	cmd := role("binder")
@@ -168,6 +196,17 @@ func roleDaemon([]string) int {
 	}
 	return 0
 }
+
+// needSupport skips a test on a machine that cannot do this at all, such as a
+// container with a strict profile; TestSupportedHere says why.
+func needSupport(t *testing.T) {
+	t.Helper()
+	if s := support(); s.Err != nil {
+		t.Skip("not possible here: ", s.Err)
+	}
+}
+
+var support = sync.OnceValue(func() Support { return Supported(context.Background()) })
 
 // talk is a program that does what it is told line by line.
 type talk struct {
@@ -183,6 +222,7 @@ type talk struct {
 // startBinder starts a binder, or a program that ends up as one, under a tree.
 func startBinder(t *testing.T, cmd *exec.Cmd, config Config) *talk {
 	t.Helper()
+	needSupport(t)
 	p := &talk{t: t, cmd: cmd, events: make(chan Event, 1000)}
 	stdin, childIn := pipe(t)
 	childOut, stdout := pipeOut(t)

@@ -18,6 +18,7 @@ import (
 type socket struct {
 	fd       int
 	inode    uint64
+	uid      uint32 // who made it
 	domain   int
 	kind     int
 	protocol int
@@ -30,7 +31,7 @@ func newSocket(fd int) (*socket, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, os.NewSyscallError("fstat", err)
 	}
-	s.inode = st.Ino
+	s.inode, s.uid = st.Ino, st.Uid
 	for _, o := range []struct {
 		to   *int
 		name int

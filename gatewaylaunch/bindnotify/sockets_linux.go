@@ -125,15 +125,16 @@ func (s *Sockets) Close() error {
 // give calls do with the socket that stands in for the one asked for, and
 // counts it as given if do succeeds. Of a SO_REUSEPORT group each bind gets the
 // next one; a program that binds twice for another reason, such as trying the
-// port first, gets the same again. It returns false if there is none.
-func (s *Sockets) give(asked key, reusePort bool, do func(*socket) error) (found bool, err error) {
+// port first, gets the same again. Only the sockets of one user are considered
+// unless any is set. It returns false if there is none.
+func (s *Sockets) give(asked key, reusePort bool, uid uint32, any bool, do func(*socket) error) (found bool, err error) {
 	if s == nil {
 		return false, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.kept {
-		if k.key != asked || reusePort && k.given {
+		if k.key != asked || reusePort && k.given || !any && k.uid != uid {
 			continue
 		}
 		if err := do(k.socket); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,10 @@ import (
 )
 
 func TestSupportedHere(t *testing.T) {
-	s := Supported(t.Context())
+	s := support()
+	if errors.Is(s.Err, errors.ErrUnsupported) || errors.Is(s.Err, fs.ErrPermission) || errors.Is(s.Err, unix.EBUSY) {
+		t.Skip("this machine does not allow it: ", s.Err)
+	}
 	if s.Err != nil || !s.Watch || !s.Hold || !s.HandOver {
 		t.Errorf("%+v", s)
 	}
@@ -31,6 +35,7 @@ func TestSupportedHere(t *testing.T) {
 }
 
 func TestSupportedUnprivileged(t *testing.T) {
+	needSupport(t)
 	if syscall.Geteuid() != 0 {
 		t.Skip("is unprivileged already")
 	}
@@ -40,6 +45,37 @@ func TestSupportedUnprivileged(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "true true true true <nil>" {
 		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// TestSupportedLess: what does not work is known beforehand, with its reason.
+func TestSupportedLess(t *testing.T) {
+	needSupport(t)
+	for name, c := range map[string]struct {
+		cmd  *exec.Cmd
+		want string
+	}{
+		"pidfd_getfd": {role("forbid", strconv.Itoa(unix.SYS_PIDFD_GETFD)), "true false false "},
+		"seccomp":     {role("forbid", strconv.Itoa(unix.SYS_SECCOMP)), "false false false "},
+	} {
+		out, err := c.cmd.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), c.want) || strings.Contains(string(out), "<nil>") {
+			t.Errorf("%s: %s, %v", name, out, err)
+		}
+		t.Logf("%s: %s", name, out)
+	}
+	// Under such a filter there can be no second one.
+	cmd := role("supported")
+	var out strings.Builder
+	cmd.Stdout = &out
+	tree, err := Start(t.Context(), cmd, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	<-tree.Done()
+	if !strings.HasPrefix(out.String(), "false false false ") || !strings.Contains(out.String(), "only one") {
+		t.Error(out.String())
 	}
 }
 
@@ -78,6 +114,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestProgramsThatCannotStart(t *testing.T) {
+	needSupport(t)
 	for name, want := range map[string]error{"/nonexistent/program": fs.ErrNotExist, "/etc/passwd": fs.ErrPermission} {
 		_, err := Start(t.Context(), exec.Command(name), Config{})
 		var path *fs.PathError
@@ -301,6 +338,7 @@ func TestReusePortGroup(t *testing.T) {
 }
 
 func TestAdoptRefusesStrangers(t *testing.T) {
+	needSupport(t)
 	lab.NeedNamespace(t)
 	_, h, s := listen(t, "127.0.0.1:2070")
 	sockets := &Sockets{}
