@@ -7,10 +7,14 @@ import (
 	"context"
 	"os"
 
+	"berth/gatewaylaunch/bindnotify"
 	"berth/ui/cli"
 )
 
 func main() {
+	if status, ok := bindnotify.Shim(); ok {
+		os.Exit(status)
+	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.IO{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
 	}))

@@ -52,6 +52,9 @@ type Launcher struct {
 	// must be open for appending, and is read again by its name. Without it
 	// the output goes through pipes, which end with this process.
 	Log *os.File
+	// Starter starts the process, if it is to be started in another way than
+	// usual.
+	Starter Starter
 
 	stdio *stdio // stands in for this process's own files in tests
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/mattn/go-isatty"
 
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 )
 
@@ -31,6 +32,9 @@ import (
 const helperEnv = "GATEWAYLAUNCH_HELPER"
 
 func TestMain(m *testing.M) {
+	if status, ok := bindnotify.Shim(); ok {
+		os.Exit(status)
+	}
 	if name, ok := os.LookupEnv(helperEnv); ok {
 		os.Exit(helpers[name](os.Args[1:]))
 	}
@@ -69,6 +73,8 @@ func init() {
 		"health":  helperHealth,
 		"size":    helperSize,
 		"stolid":  helperStolid,
+		"http":    helperHTTP,
+		"shuts":   helperShuts,
 	}
 }
 
@@ -182,6 +188,45 @@ func helperDemo(args []string) int {
 	if err := d.Run(ctx, os.Stdout); err != nil {
 		return say(err)
 	}
+	return 0
+}
+
+// helperHTTP serves HTTP as a server written in Go does, and ends gracefully at
+// SIGTERM: http ADDRESS.
+func helperHTTP(args []string) int {
+	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, os.Getpid())
+	})}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- server.ListenAndServe() }()
+	select {
+	case err := <-ended:
+		return say(err)
+	case <-ctx.Done():
+	}
+	_ = server.Shutdown(context.Background())
+	return 0
+}
+
+// helperShuts listens until SIGTERM, shuts its listener down for all who share
+// it, and ends a while later: shuts ADDRESS DURATION.
+func helperShuts(args []string) int {
+	ln, err := net.Listen("tcp", args[0])
+	if err != nil {
+		return say(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return say(err)
+	}
+	_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RD) })
+	after, _ := time.ParseDuration(args[1])
+	time.Sleep(after)
 	return 0
 }
 

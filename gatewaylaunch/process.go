@@ -59,7 +59,7 @@ func (l *Launcher) start() (*process, error) {
 	if err == nil {
 		if err = l.Command.User.apply(p.cmd); err == nil {
 			ownGroup(p.cmd, !l.Foreground)
-			err = p.run(l.Foreground)
+			err = l.begin(p)
 		}
 	}
 	p.out.started()
@@ -79,19 +79,28 @@ func (l *Launcher) start() (*process, error) {
 	return p, nil
 }
 
-// run starts the command and waits for its end in a goroutine. With a leash it
-// ends when this process does, however that happens. The kernel takes the end
-// of the thread that started the command for that, so this thread stays the
-// goroutine's own until the command has ended.
-func (p *process) run(leash bool) error {
+// Starter starts a command in place of its Start, as bindnotify does.
+type Starter interface {
+	Start(cmd *exec.Cmd) error
+}
+
+// begin starts the command and waits for its end in a goroutine. In the
+// foreground it ends when this process does, however that happens. The kernel
+// takes the end of the thread that started the command for that, so this thread
+// stays the goroutine's own until the command has ended.
+func (l *Launcher) begin(p *process) error {
+	start := (*exec.Cmd).Start
+	if l.Starter != nil {
+		start = l.Starter.Start
+	}
 	started := make(chan error)
 	go func() {
-		if leash {
+		if l.Foreground {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			dieWithParent(p.cmd)
 		}
-		err := p.cmd.Start()
+		err := start(p.cmd)
 		started <- err
 		if err == nil {
 			defer close(p.exited)

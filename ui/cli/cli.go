@@ -105,7 +105,7 @@ func (a *app) root(args []string) *cobra.Command {
 	return cmd
 }
 
-var verbs = []string{"list", "why", "free", "wait", "run", "demo", "version"}
+var verbs = []string{"list", "why", "free", "wait", "run", "restart", "demo", "version"}
 
 func (a *app) verb(name string) *cobra.Command {
 	switch name {
@@ -119,6 +119,8 @@ func (a *app) verb(name string) *cobra.Command {
 		return a.waitCommand()
 	case "run":
 		return a.runCommand()
+	case "restart":
+		return a.restartCommand()
 	case "demo":
 		return a.demoCommand()
 	case "version":

@@ -78,10 +78,13 @@ func statusOf(err error) int {
 		bind  *gatewaylaunch.BindError
 		lock  *gatewaylaunch.LockError
 		host  *netstate.HostError
+		again *gatewaylaunch.RestartError
 	)
 	switch {
 	case errors.As(err, &f):
 		return f.status
+	case errors.As(err, &again):
+		return max(again.Exit.Code, exitError)
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.Is(err, reclaim.ErrTimeout):

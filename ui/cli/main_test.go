@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate/lab"
 )
 
@@ -22,6 +23,9 @@ var acts = map[string]func(args []string){
 }
 
 func TestMain(m *testing.M) {
+	if status, ok := bindnotify.Shim(); ok {
+		os.Exit(status)
+	}
 	if name := os.Getenv(actEnv); name != "" {
 		act, ok := acts[name]
 		if !ok {

@@ -29,6 +29,7 @@ type launch struct {
 	readyTimeout     time.Duration
 	env              []string
 	dir, user        string
+	binds            binds
 }
 
 // readyTimeout leaves OpenClaw room on a busy machine, where it takes up
@@ -197,6 +198,7 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 	b.register(fs)
 	c.register(fs)
 	l.register(fs)
+	l.binds.register(fs)
 	fs.BoolVar(&force, "force", false, "first free the port from whoever holds it, after asking")
 	fs.BoolVar(&dryRun, "dry-run", false, "with --force: show the plan and stop, without starting the command")
 	fs.StringVar(&portFlag, "port", "", "the port that the command serves (default: its own --port, -p or PORT=, then 18789)")
@@ -204,6 +206,9 @@ the kernel does). What berth says goes to standard error, behind "berth: ".`,
 		ctx, stop := interruptible(cmd.Context())
 		defer stop()
 		if err := l.check(fs); err != nil {
+			return err
+		}
+		if err := l.binds.check(); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("port") && portFlag == "" {
@@ -322,6 +327,12 @@ func (a *app) say(text func(*report.Text) error, json any) error {
 func (a *app) launch(ctx context.Context, sys *netstate.System, g gateway, l launch, forced bool) error {
 	launcher := l.launcher(g, gatewaylaunch.NewKernel(sys))
 	launcher.Foreground = true
+	starter, done, err := a.starter(ctx, sys, g.spec, &l.binds)
+	if err != nil {
+		return err
+	}
+	defer done()
+	launcher.Starter = starter
 	// An error of standard error must not end the command, so it is ignored.
 	t := a.text(&prefixed{w: a.Err})
 	exit, err := launcher.Run(ctx, func(ev gatewaylaunch.Event) {
