@@ -247,7 +247,8 @@ func TestWaitTimesOut(t *testing.T) {
 	if !errors.Is(err, reclaim.ErrTimeout) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", cmd.pid)) {
 		t.Errorf("got %v", err)
 	}
-	if n := len(l.events); n < 4 || l.events[n-1].Kind != reclaim.EventTimeout {
+	// How many probes there are in between is the machine's to say.
+	if n := len(l.events); n < 2 || l.events[0].Kind != reclaim.EventProbe || l.events[n-1].Kind != reclaim.EventTimeout {
 		t.Errorf("events %v", l.kinds())
 	}
 }

@@ -166,7 +166,7 @@ func TestCancelAfterEachEvent(t *testing.T) {
 			k.Add(netstate.Socket{State: netstate.TimeWait, Local: gateway.AddrPort(), Remote: netip.MustParseAddrPort("127.0.0.1:50000")})
 		}, func(p *Policy) { p.Destroy = true }},
 		"drains":       {pair(netstatetest.Behaviour{Close: time.Millisecond, Term: time.Minute}), func(*Policy) {}},
-		"drains late":  {pair(netstatetest.Behaviour{Close: 3 * time.Second, Term: time.Minute}), func(*Policy) {}},
+		"drains late":  {pair(netstatetest.Behaviour{Close: 3*time.Second - settleTime/2, Term: time.Minute}), func(*Policy) {}},
 		"ended before": {func(k *netstatetest.Kernel) { pair(netstatetest.Behaviour{})(k) }, func(*Policy) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
