@@ -261,9 +261,9 @@ func (c *cureTest) destroy(t *testing.T, spec netstate.BindSpec) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for left := true; left; {
-		left = false
+	for range 100 {
 		v := c.why(t, spec)
+		left := v.Reason == netstate.ReasonUnknown
 		for i := range v.Blockers {
 			s := &v.Blockers[i].Socket
 			if !s.Lingering() {
@@ -275,7 +275,11 @@ func (c *cureTest) destroy(t *testing.T, spec netstate.BindSpec) {
 				t.Fatal(err)
 			}
 		}
+		if !left {
+			return
+		}
 	}
+	t.Fatal("there was always something left to destroy")
 }
 
 // bindWithin makes the bind until it succeeds. The end of a timer in the

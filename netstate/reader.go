@@ -212,6 +212,20 @@ func (s *System) Owners(ctx context.Context, sockets []Socket) (*Owners, error) 
 // to learn them, all with SO_REUSEADDR. Like the first, each of them holds an
 // address for some microseconds, so nobody may be about to start a server there.
 func (s *System) Why(ctx context.Context, spec BindSpec) (Verdict, error) {
+	for try := 1; ; try++ {
+		v, err := s.why(ctx, spec)
+		if err != nil || v.Reason != ReasonUnknown || (Probe{Err: v.Err}).Class() != ClassInUse || try == whyTries {
+			return v, err
+		}
+	}
+}
+
+// whyTries is how often a refusal that nothing explains is looked at. A
+// connection that is closing is in no table of the kernel while its socket is
+// replaced by a minisocket, and refuses a bind all the same.
+const whyTries = 3
+
+func (s *System) why(ctx context.Context, spec BindSpec) (Verdict, error) {
 	probe := TryBind(spec)
 	snap, err := s.read(ctx, spec.Scope, spec.Port)
 	if err != nil {
