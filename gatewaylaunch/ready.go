@@ -80,7 +80,8 @@ type watcher struct {
 	addr                   string
 	own                    map[listenerID]bool // the gateway's listeners
 	missing                []netip.AddrPort
-	unhealthy              error // why the last look at its health failed
+	unhealthy              error         // why the last look at its health failed
+	asking                 time.Duration // how long that took, which costs this process nothing
 	queue                  queue
 	queued                 time.Time // when the queue was looked at
 }
@@ -96,11 +97,12 @@ func (w *watcher) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
+		w.asking = 0
 		err := w.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		took := time.Since(began)
+		took := time.Since(began) - w.asking
 		switch {
 		case w.ready:
 			timer.Reset(max(queueEvery, queueShare*took))
@@ -147,7 +149,10 @@ func (w *watcher) look(ctx context.Context) error {
 	if err := w.lookAtQueue(ctx); err != nil {
 		return err
 	}
-	if w.unhealthy = w.Health.check(ctx, w.serves); w.unhealthy == nil {
+	began := time.Now()
+	w.unhealthy = w.Health.check(ctx, w.serves)
+	w.asking = time.Since(began)
+	if w.unhealthy == nil {
 		w.ready = true
 		w.send(sign{kind: EventReady, pid: w.pid, addr: w.addr, took: time.Since(w.start)})
 	}
@@ -200,13 +205,23 @@ func (w *watcher) listeners(ctx context.Context, port uint16) ([]listener, error
 	if len(sockets) == 0 {
 		return nil, nil
 	}
+	ls := make([]listener, len(sockets))
+	known := true
+	for i := range sockets {
+		ls[i].Socket = sockets[i]
+		if w.own[idOf(&sockets[i])] {
+			ls[i].pid = w.pid
+		}
+		known = known && ls[i].pid != 0
+	}
+	if known {
+		return ls, nil // which saves a walk over all processes
+	}
 	owners, err := w.Kernel.Owners(ctx, sockets)
 	if err != nil {
 		return nil, err
 	}
-	ls := make([]listener, len(sockets))
 	for i := range sockets {
-		ls[i].Socket = sockets[i]
 		holders := owners.Of(&sockets[i])
 		if own := slices.IndexFunc(holders, w.process.includes); own >= 0 {
 			ls[i].pid = holders[own].ID.PID

@@ -64,7 +64,8 @@ func TestReady(t *testing.T) {
 }
 
 func TestReadyOnAnotherAddress(t *testing.T) {
-	port := specOf(freeAddress(t)).Port
+	t.Parallel()
+	port := specOf(quietAddress(t)).Port
 	spec := netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), port)
 	r := launch(t, Launcher{Command: helperCommand("serve", fmt.Sprintf("127.0.0.2:%d", port), fmt.Sprintf("127.0.0.1:%d", port)), Spec: spec, Kernel: realKernel(t)}, stopWhen(EventReady))
 	if e := r.first(EventReady); e.Line != fmt.Sprintf("127.0.0.1:%d", port) {
@@ -72,9 +73,9 @@ func TestReadyOnAnotherAddress(t *testing.T) {
 	}
 	// One that never comes to the expected address is ready only if that was a
 	// guess; otherwise it is said what is missing.
-	port = specOf(freeAddress(t)).Port
+	port = specOf(quietAddress(t)).Port
 	l := Launcher{
-		Command: helperCommand("serve", fmt.Sprintf("127.0.0.2:%d", port)), Kernel: realKernel(t), ReadyTimeout: 300 * time.Millisecond,
+		Command: helperCommand("serve", fmt.Sprintf("127.0.0.2:%d", port)), Kernel: realKernel(t), ReadyTimeout: 2 * time.Second,
 		Spec: netstate.NewBindSpec(netip.MustParseAddr("127.0.0.1"), port),
 	}
 	r = launch(t, l, stopWhen(EventNotReady))
@@ -86,7 +87,7 @@ func TestReadyOnAnotherAddress(t *testing.T) {
 	if e := r.first(EventReady); e.Line != fmt.Sprintf("127.0.0.2:%d", port) {
 		t.Errorf("ready at %q", e.Line)
 	}
-	spec.Port = specOf(freeAddress(t)).Port
+	spec.Port = specOf(quietAddress(t)).Port
 	r = launch(t, Launcher{Command: helperCommand("serve", fmt.Sprintf(":%d", spec.Port)), Spec: spec, Kernel: realKernel(t)}, stopWhen(EventReady))
 	if e := r.first(EventReady); e.Line != fmt.Sprintf("[::]:%d", spec.Port) && e.Line != fmt.Sprintf("0.0.0.0:%d", spec.Port) {
 		t.Errorf("ready at %q", e.Line)
@@ -122,7 +123,8 @@ func TestForeignListenerIsNeverReady(t *testing.T) {
 // A gateway that listens on both addresses of the loopback is ready when both
 // are there.
 func TestReadyOnEveryExpectedAddress(t *testing.T) {
-	addr := freeAddress(t)
+	t.Parallel()
+	addr := quietAddress(t)
 	six := fmt.Sprintf("[::1]:%d", specOf(addr).Port)
 	ln, err := net.Listen("tcp", six)
 	if err != nil {
@@ -133,7 +135,7 @@ func TestReadyOnEveryExpectedAddress(t *testing.T) {
 	if r := launch(t, l, stopWhen(EventReady)); r.kinds() != "attempt started ready stopped" {
 		t.Errorf("events %s", r.kinds())
 	}
-	l.Command, l.ReadyTimeout = helperCommand("serve", addr), 300*time.Millisecond
+	l.Command, l.ReadyTimeout = helperCommand("serve", addr), 2*time.Second
 	r := launch(t, l, stopWhen(EventNotReady))
 	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), "but not on "+six) {
 		t.Errorf("not ready: %v", e.Err)
@@ -150,7 +152,8 @@ func healthOf(t *testing.T, url, body string, spec netstate.BindSpec) *Health {
 }
 
 func TestReadyByHealth(t *testing.T) {
-	addr := freeAddress(t)
+	t.Parallel()
+	addr := quietAddress(t)
 	l := Launcher{Command: helperCommand("health", addr), Spec: specOf(addr), Kernel: realKernel(t)}
 	l.Health = healthOf(t, "/healthz", `"ok":true`, l.Spec)
 	r := launch(t, l, stopWhen(EventReady))
@@ -172,7 +175,7 @@ func TestReadyByHealth(t *testing.T) {
 	}
 
 	l.Health.Body = "no such body"
-	l.ReadyTimeout = 300 * time.Millisecond
+	l.ReadyTimeout = 2 * time.Second
 	r = launch(t, l, stopWhen(EventNotReady))
 	if e := r.first(EventNotReady); e.Err == nil || !strings.Contains(e.Err.Error(), "listens on "+addr+", but is not healthy by http://"+addr+"/healthz after ") {
 		t.Errorf("not ready: %v", e.Err)
@@ -181,13 +184,14 @@ func TestReadyByHealth(t *testing.T) {
 
 // Somebody else's good health is nobody's evidence.
 func TestHealthOfSomebodyElse(t *testing.T) {
+	t.Parallel()
 	stranger := listenLoopback(t)
 	asked := make(chan struct{})
 	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(asked) })}
 	go server.Serve(stranger)
 	defer server.Close()
-	addr := freeAddress(t)
-	l := Launcher{Command: helperCommand("serve", addr), Spec: specOf(addr), Kernel: realKernel(t), ReadyTimeout: 300 * time.Millisecond}
+	addr := quietAddress(t)
+	l := Launcher{Command: helperCommand("serve", addr), Spec: specOf(addr), Kernel: realKernel(t), ReadyTimeout: 2 * time.Second}
 	l.Health = healthOf(t, "http://"+stranger.Addr().String()+"/", "", l.Spec)
 	r := launch(t, l, stopWhen(EventNotReady))
 	if e := r.first(EventNotReady); e.Err == nil || !strings.HasSuffix(e.Err.Error(), "somebody else listens on "+stranger.Addr().String()) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -96,7 +97,9 @@ func (l *launch) complete(g *gateway, argv []string) error {
 		if err != nil {
 			return err
 		}
-		g.command.User, g.spec.UID = u, u.UID
+		if int(u.UID) != os.Getuid() {
+			g.command.User, g.spec.UID = u, u.UID
+		}
 		if err := netstate.MayBind(g.spec); err != nil {
 			return &failure{status: exitDenied, err: fmt.Errorf("only root may start a command as %s: %w", l.user, err), hint: "run berth with sudo"}
 		}
