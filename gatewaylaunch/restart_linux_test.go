@@ -234,7 +234,9 @@ func TestRestartUnderLoad(t *testing.T) {
 	for _, server := range servers(t) {
 		for _, how := range hows {
 			t.Run(server.name+" "+string(how), func(t *testing.T) {
-				most := 0
+				// One may happen on a machine that is so busy that a client's
+				// request comes long after its connection.
+				most := 1
 				if server.drops {
 					most = *restarts
 				}

@@ -65,8 +65,7 @@ func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder, drained 
 		// A look first, since a shell notices when its job is stopped.
 		if !p.busy() {
 			p.signal(unix.SIGSTOP)
-			p.awaitStopped()
-			if !p.busy() && (!drained || s.awaitDrained()) {
+			if p.awaitStopped() && !p.busy() && (!drained || s.awaitDrained()) {
 				return func() {
 					if drained && len(p.pidfds) > 0 {
 						s.awaitDrained()
@@ -187,9 +186,9 @@ func (p *pause) signal(sig unix.Signal) {
 	}
 }
 
-// awaitStopped waits until no thread runs any more; the signal is only the
-// order to stop.
-func (p *pause) awaitStopped() {
+// awaitStopped waits until no thread runs any more, and reports whether that
+// came to pass; the signal is only the order to stop.
+func (p *pause) awaitStopped() bool {
 	for deadline := time.Now().Add(stoppedMost); time.Now().Before(deadline); {
 		running := false
 		for _, pid := range p.pids {
@@ -199,9 +198,10 @@ func (p *pause) awaitStopped() {
 			}
 		}
 		if !running {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func runs(stat string) bool {
