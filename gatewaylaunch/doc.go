@@ -73,6 +73,19 @@
 // it has a session of its own, writes its log by itself, and goes on without this
 // process; Record and Adopt let another process find it again.
 //
+// # Restart
+//
+// A Restart replaces a server that somebody else may have started by a new
+// gateway, and hands the listening sockets over (package bindnotify), so that no
+// client is refused. With Queue the old one ends first; if the new one then
+// fails before it listens, nothing serves, and the clients that waited are
+// reset. With Overlap the new one begins first; if it fails, nothing has
+// happened. Where sockets cannot be handed over, Queue becomes Plain, and Overlap
+// lets the new one's bind wait until the old one has ended, or becomes Plain too.
+//
+// Killed at any step, this process leaves one of the two servers, or with
+// Queue, between the old one's end and the new one's start, none.
+//
 // # Linux notes
 //
 // The gateway's processes are found by session and by parent. A daemon that

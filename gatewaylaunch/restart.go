@@ -166,7 +166,9 @@ func (r *Restart) Run(ctx context.Context, on func(RestartEvent)) (ExitStatus, e
 	launched, ended := context.WithCancel(ctx)
 	watching.Go(func() { s.follow(launched) })
 	exit, err := launcher.Run(ctx, func(e Event) {
-		if e.Kind == EventReady {
+		// Who has been given a socket has a listener from then on, and is
+		// ready only when it calls listen itself.
+		if e.Kind == EventReady && s.sockets.Len() == 0 {
 			s.listening(true)
 		}
 		s.emit(RestartEvent{Kind: RestartLaunch, Launch: &e})

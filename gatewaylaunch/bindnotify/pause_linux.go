@@ -21,12 +21,15 @@ import (
 
 const (
 	// quietMost bounds the wait for a moment in which no answer is owed; after
-	// it, somebody's request is cut off, as it would be without the wait.
-	quietMost = time.Second
+	// it, somebody's request is cut off, as it would be without the wait. While
+	// another server has the sockets too, nobody waits for the end of it.
+	quietMost       = time.Second
+	quietMostBeside = 5 * time.Second
 	// youngMost is how long a connection counts as one whose request is still
 	// to come. Browsers open some in advance and leave them idle.
-	youngMost = 100 * time.Millisecond
-	// stoppedMost bounds the wait until all threads have stopped.
+	youngMost = 500 * time.Millisecond
+	// stoppedMost bounds the wait until all threads have stopped, and that
+	// until somebody else has accepted what is queued.
 	stoppedMost = 20 * time.Millisecond
 	lookEvery   = 500 * time.Microsecond
 )
@@ -35,9 +38,10 @@ const (
 // an answer on a connection of the sockets' ports, so that the signal that
 // follows cuts no request off: a server that does nothing about SIGTERM ends in
 // the middle of one. With drained it waits as well until somebody else who has
-// the sockets has accepted what is queued in them, so that the processes find
-// nothing to accept when they run on. It gives up after a second. The result
-// lets them run on; it must be called, and may be more than once.
+// the sockets has accepted what is queued in them, now and once more before the
+// processes run on, so that they find nothing to accept then. It gives up after
+// a second, or five with drained. The result lets them run on; it must be
+// called, and may be more than once.
 //
 // If this process ends first, a helper lets them run on.
 func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder, drained bool) (resume func()) {
@@ -53,13 +57,22 @@ func (s *Sockets) Pause(ctx context.Context, holders []netstate.Holder, drained 
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	for deadline := time.Now().Add(quietMost); time.Now().Before(deadline); {
+	most := quietMost
+	if drained {
+		most = quietMostBeside
+	}
+	for deadline := time.Now().Add(most); time.Now().Before(deadline); {
 		// A look first, since a shell notices when its job is stopped.
 		if !p.busy() {
 			p.signal(unix.SIGSTOP)
-			p.awaitStopped()
-			if !p.busy() && (!drained || s.awaitDrained()) {
-				return func() { p.signal(unix.SIGCONT); p.close() }
+			if p.awaitStopped() && !p.busy() && (!drained || s.awaitDrained()) {
+				return func() {
+					if drained && len(p.pidfds) > 0 {
+						s.awaitDrained()
+					}
+					p.signal(unix.SIGCONT)
+					p.close()
+				}
 			}
 			p.signal(unix.SIGCONT)
 		}
@@ -173,9 +186,9 @@ func (p *pause) signal(sig unix.Signal) {
 	}
 }
 
-// awaitStopped waits until no thread runs any more; the signal is only the
-// order to stop.
-func (p *pause) awaitStopped() {
+// awaitStopped waits until no thread runs any more, and reports whether that
+// came to pass; the signal is only the order to stop.
+func (p *pause) awaitStopped() bool {
 	for deadline := time.Now().Add(stoppedMost); time.Now().Before(deadline); {
 		running := false
 		for _, pid := range p.pids {
@@ -185,9 +198,10 @@ func (p *pause) awaitStopped() {
 			}
 		}
 		if !running {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func runs(stat string) bool {
