@@ -34,6 +34,10 @@ func (t *Tree) answer(ctx context.Context, q *notification) {
 		c.close()
 		return
 	}
+	// The caller makes its next call when it has the reply, so what came of this
+	// one is told before that can be answered.
+	t.telling.Lock()
+	defer t.telling.Unlock()
 	heard := t.notify.reply(q, a)
 	if !heard && c.bound {
 		t.mu.Lock()
@@ -43,19 +47,23 @@ func (t *Tree) answer(ctx context.Context, q *notification) {
 	c.close()
 	if heard && c.event != nil {
 		c.event.Errno = a.errno
-		t.tell(*c.event)
+		t.report(*c.event)
 	}
 }
 
 // tell reports an event, one at a time.
 func (t *Tree) tell(e Event) {
-	if t.config.On == nil {
-		return
-	}
 	t.telling.Lock()
 	defer t.telling.Unlock()
-	e.At = time.Now()
-	t.config.On(e)
+	t.report(e)
+}
+
+// report is tell with the lock held.
+func (t *Tree) report(e Event) {
+	if t.config.On != nil {
+		e.At = time.Now()
+		t.config.On(e)
+	}
 }
 
 // call is one trapped call while it is answered.
