@@ -52,6 +52,9 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	r.watch(ctx, p, a, started)
 	a.foreign = p.foreign.Load()
 	a.exit, a.took = p.reap(), time.Since(started)
+	if w, ok := r.Starter.(bindWatcher); ok {
+		a.watched = w.Watched()
+	}
 	failed := !a.stopped && !a.ready && a.exit.Code != 0
 	if failed {
 		a.after = r.Kernel.TryBind(r.Spec).Class()
@@ -73,6 +76,12 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 // confirm asks the kernel about the gateway's words, and explains the refusal
 // if there was one.
 func (r *run) confirm(ctx context.Context, a *attempt) {
+	if a.watched != nil {
+		if a.cause() == causeInUse {
+			a.refusal = findRefused(ctx, r.Kernel, []netstate.BindSpec{a.watched.Spec})
+		}
+		return
+	}
 	a.vague = r.GuessedPort && a.inUse != "" && len(addressesIn(a.inUse)) == 0
 	if a.inUse == "" && a.cause() != causeInUse {
 		return

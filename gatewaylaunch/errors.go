@@ -83,14 +83,25 @@ func (e *InUseError) Hint() string {
 type BindError struct {
 	Verdict netstate.Verdict
 	Exit    ExitStatus
+	// Watched is the refusal of the gateway's own bind, if that was seen. The
+	// verdict is about a bind of this process, which may have more rights.
+	Watched error
 }
 
 func (e *BindError) Error() string {
+	if e.Verdict.Bindable && e.Watched != nil {
+		return fmt.Sprintf("the gateway ended with %s: its bind of %s was refused (%v), though this process could make it", e.Exit, e.Verdict.Spec, e.Watched)
+	}
 	return fmt.Sprintf("the gateway ended with %s: %s", e.Exit, strings.TrimSuffix(e.Verdict.Summary, "."))
 }
 
 // Unwrap returns the system's refusal.
-func (e *BindError) Unwrap() error { return e.Verdict.Err }
+func (e *BindError) Unwrap() error {
+	if e.Watched != nil {
+		return e.Watched
+	}
+	return e.Verdict.Err
+}
 
 // Hint returns what would help.
 func (e *BindError) Hint() string { return firstCure(&e.Verdict) }

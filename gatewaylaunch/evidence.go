@@ -36,10 +36,10 @@ var (
 // BindResult is one bind of the gateway itself that was watched, with what the
 // kernel answered.
 type BindResult struct {
-	Addr netip.AddrPort
+	// Spec has the address and the options with which it was made.
+	Spec netstate.BindSpec
 	At   time.Time
-	// Err is nil if the bind and the listen after it succeeded, otherwise the
-	// system's error.
+	// Err is nil if the bind succeeded, otherwise the system's error.
 	Err error
 }
 

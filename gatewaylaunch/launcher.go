@@ -153,11 +153,16 @@ func (r *run) judge(ctx context.Context, a *attempt) error {
 	case causeLock:
 		return &LockError{Line: a.locks, Exit: a.exit}
 	case causeDenied:
-		v, err := r.Kernel.Why(ctx, r.Spec)
-		if err != nil {
+		e := &BindError{Exit: a.exit}
+		spec := r.Spec
+		if a.watched != nil {
+			spec, e.Watched = a.watched.Spec, a.watched.Err
+		}
+		var err error
+		if e.Verdict, err = r.Kernel.Why(ctx, spec); err != nil {
 			return err
 		}
-		return &BindError{Verdict: v, Exit: a.exit}
+		return e
 	case causeInUse:
 		r.emit(Event{Kind: EventInUse, PID: a.pid, Exit: a.exit, Verdict: a.refusal})
 	default:

@@ -75,6 +75,7 @@ func init() {
 		"stolid":  helperStolid,
 		"http":    helperHTTP,
 		"shuts":   helperShuts,
+		"mute":    helperMute,
 	}
 }
 
@@ -94,6 +95,17 @@ func helperServe(args []string) int {
 		defer ln.Close()
 		fmt.Println("listening on", ln.Addr())
 	}
+	select {}
+}
+
+// helperMute binds as helperServe does, and does not say why it ends:
+// mute ADDRESS.
+func helperMute(args []string) int {
+	ln, err := net.Listen("tcp", args[0])
+	if err != nil {
+		return say(errors.New("the configuration is wrong"))
+	}
+	defer ln.Close()
 	select {}
 }
 

@@ -84,6 +84,11 @@ type Starter interface {
 	Start(cmd *exec.Cmd) error
 }
 
+// bindWatcher is a Starter that has seen the gateway's own binds.
+type bindWatcher interface {
+	Watched() *BindResult
+}
+
 // begin starts the command and waits for its end in a goroutine. In the
 // foreground it ends when this process does, however that happens. The kernel
 // takes the end of the thread that started the command for that, so this thread
