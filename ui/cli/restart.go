@@ -129,7 +129,11 @@ goes to standard error, behind "berth: ".`,
 			return err
 		}
 		defer sys.Close()
-		plan, err := a.restartPlan(ctx, sys, g, h, c)
+		policy := restartPolicy(h.ladder)
+		if !c.yes {
+			policy.Own = argv
+		}
+		plan, err := restartPlan(ctx, sys, g, policy)
 		if err != nil {
 			return err
 		}
@@ -164,15 +168,18 @@ goes to standard error, behind "berth: ".`,
 	return cmd
 }
 
+// restartPolicy is how a restart stops the old server.
+func restartPolicy(l ladder) reclaim.Policy {
+	policy := reclaim.DefaultPolicy()
+	policy.Signal, policy.Grace = syscall.Signal(l.signal), l.grace
+	return policy
+}
+
 // restartPlan says whom the restart stops. A server that was found at every
 // address, though only the command's usual one was assumed, is one too: a
 // restart is of what listens, wherever that is.
-func (a *app) restartPlan(ctx context.Context, sys *netstate.System, g gateway, h handover, c consent) (reclaim.Plan, error) {
-	policy := reclaim.DefaultPolicy()
-	policy.Signal, policy.Grace = syscall.Signal(h.signal), h.grace
-	if !c.yes {
-		policy.Own = g.command.Argv
-	}
+func restartPlan(ctx context.Context, sys *netstate.System, g gateway, policy reclaim.Policy) (reclaim.Plan, error) {
+	policy.Ends = true // it is the server that goes, and not its socket
 	plan, err := makePlan(ctx, sys, g.spec, policy)
 	if err != nil || !plan.Empty() || !g.guessed {
 		return gatewaylaunch.StopOnly(plan), err
@@ -192,8 +199,8 @@ func (a *app) restartPlan(ctx context.Context, sys *netstate.System, g gateway, 
 // showRestart shows what is going to happen, also that a hand-over is not
 // possible here.
 func (a *app) showRestart(plan *reclaim.Plan, how gatewaylaunch.Handover, support bindnotify.Support, g gateway) error {
-	if how != gatewaylaunch.Plain && !support.HandOver {
-		how = gatewaylaunch.Plain
+	if here := how.Here(support); here != how {
+		how = here
 		a.note(fmt.Sprintf("the socket cannot be handed over here, so clients are refused for a moment: %v", support.Err))
 	}
 	if a.json {
@@ -201,7 +208,7 @@ func (a *app) showRestart(plan *reclaim.Plan, how gatewaylaunch.Handover, suppor
 	}
 	t := a.text(&prefixed{w: a.Err})
 	if how != gatewaylaunch.Plain && support.NoNewPrivs {
-		a.note("without root, programs that the server starts cannot gain rights, as sudo does (no_new_privs)")
+		a.note(noNewPrivs)
 	}
 	if !plan.Feasible {
 		return t.Plan(plan)
