@@ -20,6 +20,7 @@ type attempt struct {
 	stopped bool
 	askedAt time.Time
 	askedBy os.Signal // nil if the context ended
+	left    bool      // it goes on without this process
 }
 
 // try starts the gateway and stays with it until it and what it leaves behind
@@ -50,6 +51,15 @@ func (r *run) try(ctx context.Context) (*attempt, error) {
 	r.emit(Event{Kind: EventStarted, PID: a.pid})
 
 	r.watch(ctx, p, a, started)
+	if a.left {
+		go func() {
+			<-p.exited
+			_ = p.cmd.Wait() // nobody asks, but it must not stay a zombie
+		}()
+		p.out.drain()
+		r.receive(p, a, nil)
+		return a, nil
+	}
 	a.foreign = p.foreign.Load()
 	a.exit, a.took = p.reap(), time.Since(started)
 	if w, ok := r.Starter.(bindWatcher); ok {
@@ -140,6 +150,9 @@ func (r *run) watch(ctx context.Context, p *process, a *attempt, started time.Ti
 			ask := !a.stopped
 			a.ask()
 			gone = p.stop(r.grace(), ask)
+		case <-r.Leave:
+			a.left = true
+			return
 		case <-exited:
 			return
 		case <-gone:

@@ -2,6 +2,7 @@ package gatewaylaunch
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -9,6 +10,9 @@ import (
 
 	"berth/netstate"
 )
+
+// ErrLeft is returned by a launch that was told to leave its gateway alone.
+var ErrLeft = errors.New("the gateway goes on by itself")
 
 // Launcher starts a gateway and stays with it until it ends. A Launcher can
 // run several times, one after the other.
@@ -55,6 +59,9 @@ type Launcher struct {
 	// Starter starts the process, if it is to be started in another way than
 	// usual.
 	Starter Starter
+	// Leave, when it is closed, lets a gateway in the background go on without
+	// this process: Run returns ErrLeft.
+	Leave <-chan struct{}
 
 	stdio *stdio // stands in for this process's own files in tests
 }
@@ -81,7 +88,7 @@ func (l *Launcher) grace() time.Duration {
 // The status is that of the last attempt. The error is nil if the gateway
 // ended for its own reasons, whatever its status, and when a forwarded signal
 // ended it. Otherwise it is a *StartError, *InUseError, *BindError or
-// *LockError, or ctx's error after ctx has ended the gateway: SIGTERM, Grace,
+// *LockError, ErrLeft, or ctx's error after ctx has ended the gateway: SIGTERM, Grace,
 // SIGKILL, then nothing of it is left. A process that not even SIGKILL ends,
 // because it is stuck in the kernel, keeps Run waiting.
 func (l *Launcher) Run(ctx context.Context, on func(Event)) (ExitStatus, error) {
@@ -101,6 +108,8 @@ func (l *Launcher) Run(ctx context.Context, on func(Event)) (ExitStatus, error) 
 		switch {
 		case err != nil:
 			return ExitStatus{}, r.fail(err)
+		case a.left:
+			return ExitStatus{}, ErrLeft
 		case a.stopped:
 			r.emit(Event{Kind: EventStopped, PID: a.pid, Exit: a.exit, Took: time.Since(a.askedAt)})
 			return a.exit, ctx.Err()

@@ -157,6 +157,11 @@ func (l *Launcher) Adopt(ctx context.Context, rec Record, on func(Event)) error 
 	a := &attempt{pid: rec.PID}
 	r.emit(Event{Kind: EventFound, PID: rec.PID})
 	r.watch(ctx, p, a, time.Now())
+	if a.left {
+		p.out.drain()
+		r.receive(p, a, nil)
+		return ErrLeft
+	}
 	a.exit, a.took = p.reap(), time.Since(rec.At)
 	p.out.drain()
 	r.receive(p, a, nil)

@@ -42,6 +42,29 @@ func ParseHandover(text string) (Handover, error) {
 	return h, nil
 }
 
+// Around says what is done before and after the steps that end the old server,
+// a sentence each; command is what starts the new one.
+func (h Handover) Around(command string) (before, after []string) {
+	const keep = "keep what listens open: clients that connect wait in it"
+	start := "start " + command
+	switch h {
+	case Queue:
+		return []string{keep}, []string{start + ", which gets the socket"}
+	case Overlap:
+		return []string{keep, start + ", which gets the socket, and wait until it listens"}, nil
+	}
+	return nil, []string{start + "; clients are refused until it listens"}
+}
+
+// Here is the order that is left where no more than s works: without its
+// socket in hand, a new server could only start beside the old one.
+func (h Handover) Here(s bindnotify.Support) Handover {
+	if s.HandOver {
+		return h
+	}
+	return Plain
+}
+
 const (
 	// settleMost is how long a new server that listens may take to listen on
 	// the rest of what the old one listened on.
@@ -88,6 +111,9 @@ const (
 	RestartLaunch  RestartKind = "launch"  // the new server: Launch
 	RestartBind    RestartKind = "bind"    // the new server asked for an address: Bind
 	RestartDone    RestartKind = "done"    // the new server serves alone, Took after the begin
+	// RestartBoth says that the new server serves and the old one could not be
+	// ended, because of Err: both take clients from the one socket.
+	RestartBoth RestartKind = "both"
 )
 
 // RestartEvent is one thing that happened during a restart. Events are
@@ -99,6 +125,7 @@ type RestartEvent struct {
 	How    Handover
 	Why    string
 	Took   time.Duration
+	Err    error
 	Stop   *reclaim.Event
 	Launch *Event
 	Bind   *bindnotify.Event
@@ -437,6 +464,9 @@ func (s *restarting) follow(ctx context.Context) {
 			s.stopErr = err
 			s.mu.Unlock()
 			if err != nil {
+				if ctx.Err() == nil {
+					s.emit(RestartEvent{Kind: RestartBoth, Err: err})
+				}
 				return
 			}
 			continue

@@ -8,6 +8,8 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/reclaim"
 	"berth/ui/draw"
@@ -23,6 +25,7 @@ type dialogKind uint8
 const (
 	dialogFree dialogKind = iota
 	dialogRestart
+	dialogHandOver
 	dialogKill
 	dialogDestroy
 	dialogStop
@@ -54,6 +57,10 @@ type dialog struct {
 	plan    reclaim.Plan
 	err     error
 
+	// The order of a hand-over, and what works of it here.
+	how     gatewaylaunch.Handover
+	support bindnotify.Support
+
 	slow  bool   // planning takes long enough to say so
 	armed bool   // the grace is over
 	yes   bool   // the focus is on the button that goes on
@@ -66,7 +73,7 @@ func (m *Model) ask(kind dialogKind, req PlanRequest) {
 		m.say("something is running already: wait for it, or stop it first")
 		return
 	}
-	m.dialog = &dialog{kind: kind, id: m.newID(), req: req}
+	m.dialog = &dialog{kind: kind, id: m.newID(), req: req, how: gatewaylaunch.Queue}
 	id := m.dialog.id
 	m.emit(effectPlan{id, req})
 	m.after(slowAfter, func(at time.Time) tea.Msg { return slowMsg{at, id} })
@@ -127,7 +134,7 @@ func (m *Model) planned(msg planMsg) {
 	if m.dialog == nil || m.dialog.id != msg.id {
 		return
 	}
-	m.dialog.plan, m.dialog.err = msg.plan, msg.err
+	m.dialog.plan, m.dialog.err, m.dialog.support = msg.plan, msg.err, msg.support
 	m.arm()
 }
 
@@ -149,6 +156,8 @@ func (d *dialog) possible() bool {
 		return true
 	case !d.planned || d.err != nil:
 		return false
+	case d.kind == dialogHandOver && d.plan.Feasible && len(d.plan.Targets()) == 0:
+		return true // it is only a start
 	case d.plan.Empty():
 		return d.kind == dialogRestart || d.kind == dialogDestroy && d.plan.Feasible && len(d.plan.Steps) > 1
 	}
@@ -182,6 +191,9 @@ func (m *Model) dialogKey(msg tea.KeyMsg) {
 		return
 	case key == "tab" || key == "shift+tab" || key == "left" || key == "right":
 		d.yes = !d.yes && d.allowed()
+		return
+	case d.overs() && (key == "up" || key == "down" || key == "o" && !d.wantsName()):
+		d.swapOrder()
 		return
 	case d.wantsName():
 		d.edit(msg)
@@ -233,6 +245,8 @@ func (m *Model) confirm() {
 	case dialogStop:
 		m.gateway.asked = true
 		m.emit(effectStop{})
+	case dialogHandOver:
+		m.handOver(d)
 	default:
 		m.begin(d.plan, d.kind == dialogRestart, d.id)
 	}
@@ -247,6 +261,11 @@ func (d *dialog) question(m *Model) string {
 			return fmt.Sprintf("Start the gateway on %s?", at)
 		}
 		return fmt.Sprintf("Free %s and start the gateway?", at)
+	case dialogHandOver:
+		if d.planned && d.err == nil && len(d.plan.Targets()) == 0 {
+			return fmt.Sprintf("Start the gateway on %s?", at)
+		}
+		return fmt.Sprintf("Hand %s over to the gateway, started anew?", at)
 	case dialogKill:
 		return fmt.Sprintf("Stop %s on %s?", d.who, at)
 	case dialogDestroy:
@@ -272,6 +291,11 @@ func (d *dialog) verb() string {
 			return "Stop it and start the gateway"
 		}
 		return "Free it and start the gateway"
+	case dialogHandOver:
+		if len(d.plan.Targets()) == 0 {
+			return "Start it"
+		}
+		return "Hand it over"
 	case dialogKill, dialogStop:
 		return "Stop it"
 	case dialogDestroy:
@@ -318,6 +342,8 @@ func (d *dialog) rows(m *Model, w int, details bool) (top, bottom []string) {
 		add("", "", "x stops it first, and then quits.", 1)
 	case d.kind == dialogQuit && m.job.freeing():
 		add(th.Warn, th.Sym.Warn, fmt.Sprintf("Port %s is being freed: %s.", m.job.place(), m.job.done()), limit)
+	case d.kind == dialogQuit && m.job.handing():
+		add(th.Warn, th.Sym.Warn, fmt.Sprintf("Port %s is being handed over: %s.", m.job.place(), m.job.done()), limit)
 	case d.kind == dialogQuit:
 		add(th.Warn, th.Sym.Warn, "The gateway is still starting, and nobody would start it again if this attempt is refused.", limit)
 	case !d.planned:
@@ -326,6 +352,14 @@ func (d *dialog) rows(m *Model, w int, details bool) (top, bottom []string) {
 		add(th.Refused, th.Sym.Refused, "no plan could be made: "+d.err.Error(), limit+1)
 	default:
 		top = append(top, d.steps(m, w, details)...)
+		if text := d.aboutOrder(); text != "" {
+			blank()
+			st, glyph := th.Faint, ""
+			if d.order() == gatewaylaunch.Plain {
+				st, glyph = th.Warn, th.Sym.Warn
+			}
+			add(st, glyph, text, limit)
+		}
 		if len(d.plan.Risks) > 0 {
 			blank()
 		}
@@ -352,7 +386,7 @@ func (d *dialog) rows(m *Model, w int, details bool) (top, bottom []string) {
 func (d *dialog) steps(m *Model, w int, details bool) []string {
 	th := m.th
 	var rows []string
-	if d.plan.Empty() && d.kind != dialogRestart && !d.possible() {
+	if d.plan.Empty() && d.kind != dialogRestart && d.kind != dialogHandOver && !d.possible() {
 		text := " can be bound: there is nothing to do."
 		if d.kind == dialogDestroy {
 			text = " can be bound: what lingers is not in the way."
@@ -383,7 +417,11 @@ func (d *dialog) steps(m *Model, w int, details bool) []string {
 		}
 		rows = append(rows, l.Put("", draw.Fit(text, l.Room()-tail, th.ASCII)).End(end...).String())
 	}
-	if !d.plan.Empty() || d.kind == dialogDestroy {
+	before, after := d.around(m)
+	for _, text := range before {
+		row(true, text, "", "")
+	}
+	if !d.plan.Empty() || d.kind == dialogDestroy || d.overs() {
 		for i := range d.plan.Steps {
 			s := &d.plan.Steps[i]
 			row(s.Kind != reclaim.StepKill && s.Kind != reclaim.StepShutdown, s.Text, short(s.AtMost), s.Needs)
@@ -399,7 +437,10 @@ func (d *dialog) steps(m *Model, w int, details bool) []string {
 			}
 		}
 	}
-	if d.kind == dialogRestart {
+	for _, text := range after {
+		row(true, text, "", "")
+	}
+	if d.kind == dialogRestart || d.kind == dialogHandOver && !d.overs() {
 		info := m.gateway.info
 		row(true, "start "+command(info.Command), "", "")
 		if details && info.Retries > 0 {
@@ -439,6 +480,7 @@ func (d *dialog) buttons(m *Model, w int) []string {
 		keys = keys[1:]
 		keys[0][0] = "esc"
 	}
+	keys = append(d.orderKeys(), keys...)
 	k := th.Line(w)
 	var spans []draw.Span
 	for i, e := range keys {

@@ -40,22 +40,29 @@ type (
 	// effectCancel stops the waiting of a reclaim.
 	effectCancel struct{ id int }
 	effectLaunch struct{ id int }
-	effectStop   struct{}
-	effectQuit   struct{}
+	// effectHandOver is effectLaunch by the plan that was made for the dialog
+	// asked; job is what effectCancel calls it.
+	effectHandOver struct {
+		id, job, asked int
+		how            gatewaylaunch.Handover
+	}
+	effectStop struct{}
+	effectQuit struct{}
 )
 
-func (effectObserve) isEffect() {}
-func (effectAfter) isEffect()   {}
-func (effectFocus) isEffect()   {}
-func (effectReach) isEffect()   {}
-func (effectRefresh) isEffect() {}
-func (effectPlan) isEffect()    {}
-func (effectReclaim) isEffect() {}
-func (effectDrop) isEffect()    {}
-func (effectCancel) isEffect()  {}
-func (effectLaunch) isEffect()  {}
-func (effectStop) isEffect()    {}
-func (effectQuit) isEffect()    {}
+func (effectObserve) isEffect()  {}
+func (effectAfter) isEffect()    {}
+func (effectFocus) isEffect()    {}
+func (effectReach) isEffect()    {}
+func (effectRefresh) isEffect()  {}
+func (effectPlan) isEffect()     {}
+func (effectReclaim) isEffect()  {}
+func (effectDrop) isEffect()     {}
+func (effectCancel) isEffect()   {}
+func (effectLaunch) isEffect()   {}
+func (effectHandOver) isEffect() {}
+func (effectStop) isEffect()     {}
+func (effectQuit) isEffect()     {}
 
 // runner does effects on the engine. It owns every goroutine that they need:
 // close ends them and waits, except for the launch of a gateway that is to
@@ -69,7 +76,7 @@ type runner struct {
 
 	mu      sync.Mutex
 	closed  bool
-	cancels map[int]context.CancelFunc // of running reclaims
+	cancels map[int]context.CancelFunc // of running reclaims and hand-overs
 	plans   map[int]*held              // by the dialog that asked
 	work    sync.WaitGroup             // all but launches
 	launch  sync.WaitGroup
@@ -179,7 +186,7 @@ func (r *runner) cmd(e effect) tea.Cmd {
 				plan.Close()
 				return nil
 			}
-			return planMsg{id: e.id, plan: plan.Plan()}
+			return planMsg{id: e.id, plan: plan.Plan(), support: plan.Support()}
 		})
 	case effectDrop:
 		return r.call(func() tea.Msg {
@@ -209,7 +216,22 @@ func (r *runner) cmd(e effect) tea.Cmd {
 		}
 	case effectLaunch:
 		return r.stream(&r.launch, func(send func(tea.Msg)) tea.Msg {
-			err := r.engine.StartGateway(r.launchCtx, func(ev gatewaylaunch.Event) { send(launchMsg{e.id, ev}) })
+			err := r.engine.StartGateway(r.launchCtx, func(ev gatewaylaunch.RestartEvent) { send(launchMsgOf(e.id, ev)) })
+			return launchDoneMsg{e.id, err}
+		})
+	case effectHandOver:
+		ctx, cancel := context.WithCancel(r.launchCtx)
+		r.mu.Lock()
+		r.cancels[e.job] = cancel
+		// It is held as long as the gateway runs, beyond the end of what close
+		// waits for.
+		plan := r.plans[e.asked]
+		delete(r.plans, e.asked)
+		r.mu.Unlock()
+		return r.stream(&r.launch, func(send func(tea.Msg)) tea.Msg {
+			defer cancel()
+			defer plan.Close()
+			err := r.engine.HandOver(ctx, plan.Held, e.how, func(ev gatewaylaunch.RestartEvent) { send(launchMsgOf(e.id, ev)) })
 			return launchDoneMsg{e.id, err}
 		})
 	case effectStop:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/netstate/netns"
 	"berth/reclaim"
@@ -75,15 +76,18 @@ type PlanRequest struct {
 	// Destroy asks for a plan that destroys lingering sockets.
 	Destroy bool
 	// Restart says that the gateway is started afterwards: a holder that is
-	// an earlier instance of it needs no typed confirmation.
-	Restart bool
+	// an earlier instance of it needs no typed confirmation. HandOver says so
+	// too, and that what listens goes on to the gateway: the plan only stops.
+	Restart, HandOver bool
 }
 
 // Held is a plan whose targets are held until Close, which is called once:
 // after Run, or instead of it.
 type Held interface {
 	Plan() reclaim.Plan
-	// Run carries the plan out, once.
+	// Support is what works here of a hand-over, if the plan is for one.
+	Support() bindnotify.Support
+	// Run carries the plan out, once. A hand-over does that by itself.
 	Run(ctx context.Context, on func(reclaim.Event)) error
 	Close()
 }
@@ -94,6 +98,9 @@ type GatewayInfo struct {
 	Command []string
 	Dir     string
 	Log     string
+	// Note is what is to be said about the watching of its binds, if that was
+	// wanted: why it does not work, or what it costs.
+	Note string
 	// Demo is set for the embedded demo gateway, which ends with berth.
 	Demo    bool
 	Retries int
@@ -126,6 +133,11 @@ type Engine interface {
 	Gateway() GatewayInfo
 	// StartGateway launches and watches the gateway until it ends, fails or
 	// ctx is cancelled, which stops it. StopGateway asks it to end.
-	StartGateway(ctx context.Context, on func(gatewaylaunch.Event)) error
+	StartGateway(ctx context.Context, on func(gatewaylaunch.RestartEvent)) error
+	// HandOver is StartGateway in the place of the server that the plan stops,
+	// with its listening socket. It may begin while the old server is still
+	// being watched by StartGateway, which returns when that has ended. The
+	// caller closes held afterwards.
+	HandOver(ctx context.Context, held Held, how gatewaylaunch.Handover, on func(gatewaylaunch.RestartEvent)) error
 	StopGateway(ctx context.Context) error
 }

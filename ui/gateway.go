@@ -51,7 +51,19 @@ type logLine struct {
 //	│ 14:02:18.601  │ Error: listen EADDRINUSE …                           │
 type gatewayPage struct {
 	info GatewayInfo
+	launchState
+	// before is the launch that a hand-over takes the place of, while it goes
+	// on; nil if there is none.
+	before *launchState
 
+	lines  []logLine
+	follow bool
+	scroll scroll
+	page   int // rows of output on the screen
+}
+
+// launchState is what one launch has come to.
+type launchState struct {
 	id     int  // of the newest launch
 	alive  bool // the engine still watches it
 	state  gatewayState
@@ -68,11 +80,6 @@ type gatewayPage struct {
 	retry  time.Time         // when the next attempt is due at the latest
 	wait   time.Duration     // and how long that was ahead when it was said
 	found  bool              // an earlier berth has started it
-
-	lines  []logLine
-	follow bool
-	scroll scroll
-	page   int // rows of output on the screen
 }
 
 // starting reports whether a launch is under way and not ready.
@@ -125,17 +132,20 @@ func (m *Model) launch() {
 		g.relay = true
 		return
 	}
-	g.id = m.newID()
-	g.alive, g.relay, g.asked, g.exited, g.found = true, false, false, false, false
-	g.state, g.since = gatewayStarting, m.now
-	g.number, g.of, g.pid, g.err, g.why = 0, 0, 0, nil, nil
+	m.newLaunch()
 	m.emit(effectLaunch{g.id})
+}
+
+func (m *Model) newLaunch() {
+	m.gateway.launchState = launchState{id: m.newID(), alive: true, state: gatewayStarting, since: m.now}
+	m.gateway.before = nil
 }
 
 // launchEvent takes one event of the launch into the state and the story.
 func (m *Model) launchEvent(msg launchMsg) {
 	g, e := &m.gateway, msg.event
 	if msg.id != g.id {
+		m.lastWords(msg)
 		return
 	}
 	m.passed(e.At)
@@ -229,6 +239,9 @@ func readyAt(e gatewaylaunch.Event, asked netstate.BindSpec) string {
 func (m *Model) launchEnded(msg launchDoneMsg) {
 	g := &m.gateway
 	if msg.id != g.id {
+		if g.before != nil && g.before.id == msg.id {
+			g.before = nil
+		}
 		return
 	}
 	if g.starting() || g.state == gatewaySilent {
@@ -252,6 +265,7 @@ func (m *Model) launchEnded(msg launchDoneMsg) {
 		return
 	}
 	m.job.launchEnded(m.now, msg.err)
+	m.takeBack(msg.err)
 }
 
 func (g *gatewayPage) add(l logLine) {
@@ -428,6 +442,11 @@ func (g *gatewayPage) facts(m *Model, w int) []string {
 		where.Put(th.Faint, "  in ").Put("", g.info.Dir)
 	}
 	add(where)
+	if g.info.Note != "" {
+		for _, t := range th.Wrap(g.info.Note, w-2, 2) {
+			add(line().Put(th.Warn, t))
+		}
+	}
 	switch {
 	case g.info.Demo:
 		add(line().Put(th.Faint, "the embedded demo: it ends with berth"))
@@ -484,13 +503,13 @@ func (g *gatewayPage) line(m *Model, i, w int, cursor bool) string {
 	switch l.kind {
 	case gatewaylaunch.EventAttempt, gatewaylaunch.EventStarted, gatewaylaunch.EventFound, gatewaylaunch.EventListening:
 		glyph, st = th.Sym.Running, th.Running
-	case gatewaylaunch.EventReady, gatewaylaunch.EventRecovered:
+	case gatewaylaunch.EventReady, gatewaylaunch.EventRecovered, lineGood:
 		glyph, st = th.Sym.Free, th.Free
-	case gatewaylaunch.EventRetry, gatewaylaunch.EventHeld:
+	case gatewaylaunch.EventRetry, gatewaylaunch.EventHeld, lineWaits:
 		glyph, st = th.Sym.Waiting, th.Waiting
 	case gatewaylaunch.EventNotReady, gatewaylaunch.EventHung:
 		glyph, st = th.Sym.Warn, th.Warn
-	case gatewaylaunch.EventInUse, gatewaylaunch.EventExited, gatewaylaunch.EventFailed:
+	case gatewaylaunch.EventInUse, gatewaylaunch.EventExited, gatewaylaunch.EventFailed, lineBad:
 		glyph, st = th.Sym.Refused, th.Refused
 	}
 	return row.Put(st, glyph+" "+l.text).String()

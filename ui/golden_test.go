@@ -13,6 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/ui/theme"
 )
@@ -62,7 +63,7 @@ func lookName(th theme.Theme) string {
 }
 
 func TestPages(t *testing.T) {
-	for _, page := range []string{"overview", "port", "reclaim-dialog", "reclaim-running", "gateway", "help"} {
+	for _, page := range []string{"overview", "port", "reclaim-dialog", "reclaim-running", "gateway", "handover-dialog", "handover-running", "handover", "help"} {
 		for _, look := range looks {
 			t.Run(page+"/"+lookName(look), func(t *testing.T) {
 				t.Parallel()
@@ -231,6 +232,29 @@ var stateCases = map[string]func(*testing.T) *stage{
 		st := newStage(s, opts(), 80, 24)
 		st.press("R")
 		st.advance(grace)
+		return st
+	},
+	"dialog-handover-overlap": func(*testing.T) *stage {
+		st := mono("handover-dialog", 80, 24)
+		st.press("o")
+		return st
+	},
+	"dialog-handover-plain": func(*testing.T) *stage {
+		st := mono("overview", 80, 24)
+		st.script.support = bindnotify.Support{NoNewPrivs: true, Err: errors.New("seccomp filters are forbidden here, perhaps by the container's own profile")}
+		st.press("H")
+		st.advance(grace)
+		return st
+	},
+	"handover-failed": func(*testing.T) *stage {
+		st := mono("overview", 80, 24)
+		st.script.fails = &gatewaylaunch.RestartError{Exit: gatewaylaunch.ExitStatus{Code: 1}, OldServes: true}
+		handOver(st, "o", "y")
+		return st
+	},
+	"handover-gateway": func(*testing.T) *stage {
+		st := mono("handover", 80, 24)
+		st.press("2")
 		return st
 	},
 	"dialog-quit": func(*testing.T) *stage {

@@ -71,6 +71,8 @@ func (m *Model) do(a action) {
 		}
 	case actRestart:
 		m.ask(dialogRestart, PlanRequest{Spec: info.Spec, Restart: true})
+	case actHandOver:
+		m.ask(dialogHandOver, PlanRequest{Spec: info.Spec, HandOver: true})
 	case actReclaim:
 		if at := m.focusedPlace(); at.port != 0 {
 			m.ask(dialogFree, PlanRequest{Spec: m.spec(at)})
@@ -127,6 +129,10 @@ func (m *Model) pause() {
 		m.pausedAt = m.now
 		return
 	}
+	m.resume()
+}
+
+func (m *Model) resume() {
 	m.pausedAt = time.Time{}
 	m.show()
 }
@@ -159,7 +165,7 @@ func (m *Model) back() {
 	case onPort, onGateway:
 		m.page = onPorts
 	case onRun:
-		if m.job.freeing() {
+		if m.job.freeing() { // A hand-over can be stopped only before the new server runs.
 			m.job.stopping = true
 			m.emit(effectCancel{m.job.id})
 			return
@@ -188,4 +194,6 @@ func (m *Model) quit(ctrlC bool) {
 }
 
 // busy reports whether quitting now would break something off.
-func (m *Model) busy() bool { return m.job.freeing() || m.gateway.starting() || m.gateway.relay }
+func (m *Model) busy() bool {
+	return m.job.freeing() || m.job.handing() || m.gateway.starting() || m.gateway.relay
+}

@@ -169,7 +169,19 @@ var screens = map[string]func(*stage){
 	},
 	"dialog": func(st *stage) { st.press("R"); st.advance(grace) },
 	"kill":   func(st *stage) { st.press("enter"); st.advance(time.Second); st.press("x"); st.advance(grace) },
-	"help":   func(st *stage) { st.press("?", "j", "j") },
+	"handover": func(st *stage) {
+		st.m.ask(dialogHandOver, PlanRequest{Spec: st.script.info.Spec, HandOver: true})
+		st.do(st.m.out)
+		st.advance(grace)
+		st.m.dialog.plan.Feasible, st.m.dialog.plan.Typed = true, ""
+		st.press("o", "y")
+		st.advance(2 * time.Second)
+	},
+	"handover-dialog": func(st *stage) {
+		st.press("H")
+		st.advance(grace)
+	},
+	"help": func(st *stage) { st.press("?", "j", "j") },
 	"running": func(st *stage) {
 		st.m.begin(mustPlan(st), true, 0)
 		st.do(st.m.out)

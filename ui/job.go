@@ -73,6 +73,8 @@ type job struct {
 	signals  int  // how many were sent
 	silent   bool // failed, but the gateway runs and may still become ready
 
+	over *takeover // nil if the port is freed, not handed over
+
 	live portPage // the port meanwhile
 }
 
@@ -319,6 +321,9 @@ func (j *job) finish(p phase, at time.Time, err error) {
 
 // launchEvent follows the gateway that the job started.
 func (j *job) launchEvent(e gatewaylaunch.Event) {
+	if j.handing() && j.overLaunch(e) {
+		return
+	}
 	if j == nil || j.phase != phaseLaunch && !j.silent {
 		return
 	}
@@ -350,7 +355,11 @@ func (j *job) launchEvent(e gatewaylaunch.Event) {
 
 // launchEnded: the launch is over, and if it never became ready it failed.
 func (j *job) launchEnded(at time.Time, err error) {
-	if j == nil || j.phase != phaseLaunch {
+	if j.handing() && j.stopping {
+		j.finish(phaseStopped, at, err)
+		return
+	}
+	if !j.handing() && (j == nil || j.phase != phaseLaunch) {
 		return
 	}
 	if err == nil {
@@ -392,6 +401,9 @@ func (j *job) since(now time.Time) time.Time {
 
 // brokenOff is done for one who quits.
 func (j *job) brokenOff() string {
+	if j.handing() {
+		return fmt.Sprintf("broke off the hand-over of %s: %s", j.plan.Spec, j.done())
+	}
 	return fmt.Sprintf("stopped waiting for %s: %s", j.plan.Spec, j.done())
 }
 
@@ -446,9 +458,9 @@ func (j *job) watched() {
 // begin carries out a plan that was confirmed in the dialog asked.
 func (m *Model) begin(plan reclaim.Plan, restart bool, asked int) {
 	m.job = newJob(m.newID(), plan, restart)
-	m.page, m.pausedAt = onRun, time.Time{}
-	m.show()
-	if plan.Empty() && restart {
+	m.page = onRun
+	m.resume()
+	if restart && (plan.Empty() || len(plan.Steps) == 0) {
 		m.job.steps = nil // nothing to free
 		m.job.phase = phaseLaunch
 		m.emit(effectDrop{asked})

@@ -22,6 +22,7 @@ const (
 	actGateway
 	actReclaim
 	actRestart
+	actHandOver
 	actKill
 	actDestroy
 	actStop
@@ -77,6 +78,7 @@ var table = []binding{
 	{act: actRestart, keys: []string{"R"}, show: "R", help: "force-restart the gateway…", foot: "force-restart…", on: everywhere, group: groupAct},
 	{act: actKill, keys: []string{"x"}, show: "x", help: "kill one holder…", foot: "kill…", on: onPorts | onPort, group: groupAct},
 	{act: actStop, keys: []string{"x"}, show: "x", help: "stop the gateway…", foot: "stop…", on: onGateway, group: groupAct},
+	{act: actHandOver, keys: []string{"H"}, show: "H", help: "hand the socket over…", foot: "hand over…", on: everywhere, group: groupAct},
 	{act: actDestroy, keys: []string{"d"}, show: "d", help: "destroy TIME-WAIT sockets…", foot: "destroy…", on: onPort, group: groupAct},
 	{act: actLaunch, keys: []string{"L"}, show: "L", help: "launch the gateway", foot: "launch", on: onPorts | onPort | onGateway, group: groupAct},
 	{act: actFollow, keys: []string{"f"}, show: "f", help: "follow the output", foot: "follow", on: onGateway, group: groupLook},
@@ -123,7 +125,7 @@ func lookup(key string, on pages) action {
 // gateway. Such an action only ever opens a dialog.
 func (a action) destroys() bool {
 	switch a {
-	case actReclaim, actRestart, actKill, actStop, actDestroy:
+	case actReclaim, actRestart, actHandOver, actKill, actStop, actDestroy:
 		return true
 	}
 	return false

@@ -78,6 +78,10 @@ func guarded(t *testing.T, st *stage, key tea.KeyMsg) {
 			if e.asked != before.id || !before.plan.Feasible {
 				t.Fatalf("%q began a plan that is not feasible", key)
 			}
+		case effectHandOver:
+			if !allowed || before.kind != dialogHandOver || e.asked != before.id || !before.plan.Feasible {
+				t.Fatalf("%q began a hand-over without its dialog: %+v", key, before)
+			}
 		case effectStop:
 			leave := open && before.armed && before.kind == dialogLeave && key.String() == "x"
 			if !leave && (!allowed || before.kind != dialogStop) {
@@ -91,7 +95,7 @@ func guarded(t *testing.T, st *stage, key tea.KeyMsg) {
 // play presses a key for each byte, with some time between them.
 func play(t *testing.T, script []byte) {
 	keys := []string{
-		"r", "R", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "n", "p", "f", "?", "q",
+		"r", "R", "H", "o", "x", "d", "L", "y", "n", "enter", "esc", "tab", "left", "1", "2", "/", "s", "A", "n", "p", "f", "?", "q",
 		"up", "j", "G", "g", "ctrl+d", "h", "l", "backspace", " ", "postgres", "node", "ctrl+u",
 	}
 	gaps := []time.Duration{0, 0, 20 * time.Millisecond, grace, 2 * time.Second}
@@ -110,7 +114,7 @@ func play(t *testing.T, script []byte) {
 		if d := st.m.dialog; d != nil && d.kind != dialogStop && d.kind != dialogQuit {
 			most++
 		}
-		if st.m.job.freeing() {
+		if st.m.job.freeing() || st.m.job.handing() {
 			most++
 		}
 		if st.script.holds > most {

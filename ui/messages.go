@@ -6,6 +6,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/reclaim"
 )
 
@@ -45,6 +46,8 @@ type planMsg struct {
 	id   int
 	plan reclaim.Plan
 	err  error
+	// support is what works here of a hand-over.
+	support bindnotify.Support
 }
 
 // runMsg and runDoneMsg come from the reclaim with the same id, in order.
@@ -67,6 +70,21 @@ type launchMsg struct {
 type launchDoneMsg struct {
 	id  int
 	err error
+}
+
+// handoverMsg is what else than a launch's event comes from the launch with
+// the same id: what a hand-over does, and the binds of the gateway.
+type handoverMsg struct {
+	id    int
+	event gatewaylaunch.RestartEvent
+}
+
+// launchMsgOf is the message of one event of a launch.
+func launchMsgOf(id int, ev gatewaylaunch.RestartEvent) tea.Msg {
+	if ev.Launch != nil {
+		return launchMsg{id, *ev.Launch}
+	}
+	return handoverMsg{id, ev}
 }
 
 // stoppedMsg is the answer to effectStop.

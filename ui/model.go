@@ -199,6 +199,8 @@ func (m *Model) handle(msg tea.Msg) []effect {
 		m.runEnded(msg)
 	case launchMsg:
 		m.launchEvent(msg)
+	case handoverMsg:
+		m.handed(msg)
 	case launchDoneMsg:
 		m.launchEnded(msg)
 	case stoppedMsg:
@@ -383,7 +385,7 @@ func (m *Model) countsDown() bool {
 // without berth, and what was broken off. It is empty if there is nothing.
 func (m *Model) Farewell() string {
 	var lines []string
-	if m.job.freeing() {
+	if m.job.freeing() || m.job.handing() {
 		lines = append(lines, m.job.brokenOff())
 	}
 	if s := m.gateway.farewell(); s != "" {

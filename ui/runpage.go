@@ -70,13 +70,16 @@ func (j *job) launched() bool {
 	case phaseLaunch, phaseDone:
 		return j.restart
 	case phaseFailed:
-		return j.restart && (!j.freed.IsZero() || len(j.steps) == 0)
+		return j.restart && (!j.freed.IsZero() || len(j.steps) == 0 || j.over.launched())
 	}
 	return false
 }
 
 // title says what the job is, and how it ended.
 func (j *job) title() string {
+	if j.over != nil {
+		return fmt.Sprintf("Hand-over %s (%s)", j.place(), j.over.how)
+	}
 	if j.restart {
 		return fmt.Sprintf("Force-restart %s", j.place())
 	}
@@ -110,7 +113,10 @@ func (j *job) stepsBox(m *Model, rows []string, w, h int) []string {
 // under it, and the outcome at the end.
 func (j *job) stepRows(m *Model, w int) []string {
 	th := m.th
-	var rows []string
+	rows := j.keepRows(m, w)
+	if j.over.first() {
+		rows = append(rows, j.launchRows(m, w)...)
+	}
 	for i := range j.steps {
 		s := &j.steps[i]
 		if s.state == stepSkipped && w < 78 {
@@ -121,7 +127,7 @@ func (j *job) stepRows(m *Model, w int) []string {
 			rows = append(rows, j.progress(m, s, w)...)
 		}
 	}
-	if j.restart {
+	if j.restart && !j.over.first() {
 		rows = append(rows, j.launchRows(m, w)...)
 	}
 	add := func(st draw.Style, text string) {
@@ -249,7 +255,12 @@ func (j *job) refusedBy(m *Model, v *netstate.Verdict, w int) string {
 func (j *job) launchRows(m *Model, w int) []string {
 	th, g := m.th, &m.gateway
 	text := "start " + command(g.info.Command)
+	if j.over != nil {
+		text = j.over.launchText(command(g.info.Command))
+	}
 	switch {
+	case j.over.serves():
+		return append([]string{j.stepRow(m, stepDone, text, fmt.Sprintf("pid %d listens", g.pid), w)}, j.over.gotRows(m, w)...)
 	case j.phase == phaseDone:
 		return []string{j.stepRow(m, stepDone, text, fmt.Sprintf("pid %d listens", g.pid), w)}
 	case !j.launched():
@@ -279,7 +290,7 @@ func (j *job) launchRows(m *Model, w int) []string {
 	default:
 		return rows
 	}
-	return append(rows, l.String())
+	return append(append(rows, l.String()), j.over.gotRows(m, w)...)
 }
 
 // portBox draws the port while the job runs: its last seconds over one axis,

@@ -37,6 +37,7 @@ func Scenes() []Scene {
 		still("reclaim-dialog", "The dialog: what will happen, Cancel first", 100, 30, look),
 		still("reclaim-running", "Waiting until the port can be bound", 100, 30, look),
 		still("gateway", "The gateway: attempts and output", 100, 30, look),
+		still("handover", "A hand-over: the listening socket goes on to the new server", 100, 30, look),
 		still("overview-narrow", "The overview in 60 columns", 60, 20, look),
 		forceRestart(100, 30, look),
 	}
@@ -66,6 +67,23 @@ var scripts = map[string]func(*stage){
 		st.press("y")
 		st.advance(9 * time.Second)
 		st.press("2")
+	},
+	"handover-dialog": func(st *stage) {
+		st.press("H")
+		st.advance(grace)
+	},
+	"handover-running": func(st *stage) {
+		st.script.boot = 4 * time.Second
+		st.press("H")
+		st.advance(grace)
+		st.press("y")
+		st.advance(2300 * time.Millisecond)
+	},
+	"handover": func(st *stage) {
+		st.press("H")
+		st.advance(grace)
+		st.press("y")
+		st.advance(3 * time.Second)
 	},
 	"help": func(st *stage) { st.press("?") },
 }

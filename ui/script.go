@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/netstate/netns"
 	"berth/reclaim"
@@ -59,6 +60,9 @@ type script struct {
 	holds        int // plans that are not closed
 	launches     int
 	stops        int
+
+	support bindnotify.Support // of a hand-over
+	fails   error              // what the new server of a hand-over ends with
 }
 
 // scriptSocket is a socket that exists from a time until another (zero: for
@@ -79,6 +83,7 @@ func newScript(now time.Time, info GatewayInfo) *script {
 		},
 		exitAfter: 420 * time.Millisecond, closeAfter: 70 * time.Millisecond, boot: 300 * time.Millisecond,
 		nextPID:      5377,
+		support:      bindnotify.Support{Watch: true, Hold: true, HandOver: true},
 		observations: make(chan Observation, 1),
 	}
 }
@@ -234,7 +239,8 @@ type scriptHeld struct {
 	closed bool
 }
 
-func (h *scriptHeld) Plan() reclaim.Plan { return h.plan }
+func (h *scriptHeld) Plan() reclaim.Plan          { return h.plan }
+func (h *scriptHeld) Support() bindnotify.Support { return h.s.support }
 
 func (h *scriptHeld) Run(ctx context.Context, on func(reclaim.Event)) error {
 	return h.s.reclaim(ctx, h.plan, on)
@@ -257,9 +263,10 @@ func (s *script) plan(req PlanRequest) (reclaim.Plan, error) {
 	s.plans = append(s.plans, req)
 	policy := reclaim.DefaultPolicy()
 	policy.Destroy = req.Destroy
-	if req.Restart {
+	if req.Restart || req.HandOver {
 		policy.Own = s.info.Command
 	}
+	policy.Ends = req.HandOver
 	if req.Only != 0 {
 		for i := range v.Blockers {
 			b := &v.Blockers[i]
@@ -267,7 +274,11 @@ func (s *script) plan(req PlanRequest) (reclaim.Plan, error) {
 		}
 		v.Blockers = slices.DeleteFunc(slices.Clone(v.Blockers), func(b netstate.Blocker) bool { return b.Socket.Owned() && len(b.Holders) == 0 })
 	}
-	return reclaim.NewPlan(v, policy, reclaim.Self{PID: 4000, UID: 1000, Destroy: s.caps.Destroy}), nil
+	plan := reclaim.NewPlan(v, policy, reclaim.Self{PID: 4000, UID: 1000, Destroy: s.caps.Destroy})
+	if req.HandOver {
+		plan = gatewaylaunch.StopOnly(plan)
+	}
+	return plan, nil
 }
 
 // errInUse stands for the error of a bind, whose number is the system's.
@@ -385,7 +396,7 @@ func (s *script) destroy(where place, at time.Time) int {
 
 // StartGateway starts the gateway on the machine and stays until it has been
 // terminated.
-func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.Event)) error {
+func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.RestartEvent)) error {
 	at := s.time()
 	s.mu.Lock()
 	s.launches++
@@ -397,7 +408,7 @@ func (s *script) StartGateway(ctx context.Context, on func(gatewaylaunch.Event))
 			return err
 		}
 		e.At, e.Attempt, e.Of = at, n, of
-		on(e)
+		on(gatewaylaunch.RestartEvent{At: at, Kind: gatewaylaunch.RestartLaunch, Launch: &e})
 		return ctx.Err()
 	}
 	out := func(stream gatewaylaunch.Stream, line string) error {

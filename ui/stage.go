@@ -111,7 +111,7 @@ func (st *stage) do(effects []effect) {
 				break
 			}
 			st.held[e.id] = held
-			st.send(planMsg{id: e.id, plan: held.Plan()})
+			st.send(planMsg{id: e.id, plan: held.Plan(), support: held.Support()})
 		case effectDrop:
 			st.drop(e.asked)
 		case effectReclaim:
@@ -131,13 +131,24 @@ func (st *stage) do(effects []effect) {
 			}
 			// What lies in the future will not happen any more.
 			for _, s := range st.streams {
-				if msg, ok := s.head.(runMsg); ok && msg.id == e.id {
+				switch msg := s.head.(type) {
+				case runMsg:
+					if msg.id == e.id {
+						s.pull(st.now)
+					}
+				case handoverMsg:
 					s.pull(st.now)
 				}
 			}
 		case effectLaunch:
 			st.open(func(ctx context.Context, send func(tea.Msg)) tea.Msg {
-				return launchDoneMsg{e.id, st.script.StartGateway(ctx, func(ev gatewaylaunch.Event) { send(launchMsg{e.id, ev}) })}
+				return launchDoneMsg{e.id, st.script.StartGateway(ctx, func(ev gatewaylaunch.RestartEvent) { send(launchMsgOf(e.id, ev)) })}
+			})
+		case effectHandOver:
+			held := st.held[e.asked]
+			delete(st.held, e.asked)
+			st.cancels[e.job] = st.open(func(ctx context.Context, send func(tea.Msg)) tea.Msg {
+				return launchDoneMsg{e.id, st.script.HandOver(ctx, held, e.how, func(ev gatewaylaunch.RestartEvent) { send(launchMsgOf(e.id, ev)) })}
 			})
 		case effectStop:
 			st.send(stoppedMsg{st.script.StopGateway(context.Background())})
@@ -182,6 +193,8 @@ func (s *stream) pull(now time.Time) {
 	s.head, s.over, s.idle, s.at = msg, !ok, false, now
 	switch msg := msg.(type) {
 	case runMsg:
+		s.at = msg.event.At
+	case handoverMsg:
 		s.at = msg.event.At
 	case launchMsg:
 		s.at = msg.event.At

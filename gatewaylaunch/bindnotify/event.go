@@ -2,7 +2,9 @@ package bindnotify
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -69,6 +71,52 @@ type Event struct {
 	// Why says, for HowPassed, what kept the call from being made here, and
 	// for KindHeld of an address for which sockets are kept, why none was given.
 	Why string
+}
+
+// Text says in a line what was asked for and what came of it, as in "bind
+// 127.0.0.1:80, SO_REUSEADDR: ok (node 4211)". The name of the program in it
+// is not cleaned.
+func (e *Event) Text() string {
+	var b strings.Builder
+	kind := e.Kind
+	if kind == KindHeld {
+		kind = KindBind
+	}
+	fmt.Fprintf(&b, "%s %s", kind, e.Call.Addr)
+	for _, o := range []struct {
+		set  bool
+		name string
+	}{{e.Call.ReuseAddr, "SO_REUSEADDR"}, {e.Call.ReusePort, "SO_REUSEPORT"}, {e.Call.V6Only, "IPV6_V6ONLY"}} {
+		if e.Call.Options && o.set && kind == KindBind {
+			b.WriteString(", " + o.name)
+		}
+	}
+	if kind == KindListen {
+		fmt.Fprintf(&b, ", backlog %d", e.Call.Backlog)
+	}
+	b.WriteString(": " + e.result())
+	fmt.Fprintf(&b, " (%s %d)", e.Call.Program, e.Call.PID)
+	return b.String()
+}
+
+func (e *Event) result() string {
+	text := "ok"
+	switch {
+	case e.Kind == KindHeld && e.Why != "":
+		return "waits, " + e.Why
+	case e.Kind == KindHeld:
+		return "waits, since it is taken"
+	case e.How == HowPassed:
+		return "made without being seen, " + e.Why
+	case e.How == HowGiven:
+		text = "has got the old server's socket"
+	case e.Errno != 0:
+		text = netstate.ErrnoName(e.Errno)
+	}
+	if e.Waited > 0 {
+		text += fmt.Sprintf(" after it waited %.1f s", e.Waited.Seconds())
+	}
+	return text
 }
 
 // Config says how calls are answered. The zero value only watches.

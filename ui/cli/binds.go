@@ -23,8 +23,13 @@ type binds struct {
 	events      string
 }
 
+// noNewPrivs is what an ordinary user pays for having binds answered.
+const noNewPrivs = "without root, programs that the server starts cannot gain rights, as sudo does (no_new_privs)"
+
+const watchBindHelp = "tell each bind and listen of the command with its result (Linux)"
+
 func (b *binds) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&b.watch, "watch-bind", false, "tell each bind and listen of the command with its result (Linux)")
+	fs.BoolVar(&b.watch, "watch-bind", false, watchBindHelp)
 	fs.BoolVar(&b.hold, "hold", false, "let the command's bind wait while its port is taken, instead of refusing it (Linux)")
 	fs.DurationVar(&b.holdFor, "hold-for", 30*time.Second, "with --hold, the longest wait")
 	fs.StringVar(&b.events, "events", "", "write the binds to this file as lines of JSON")
@@ -44,7 +49,7 @@ func (a *app) starter(ctx context.Context, sys *netstate.System, spec netstate.B
 		return nil, func() {}, nil
 	}
 	if support.NoNewPrivs {
-		a.note("without root, programs that the command starts cannot gain rights, as sudo does (no_new_privs)")
+		a.note(noNewPrivs)
 	}
 	var file io.WriteCloser
 	done := func() {}

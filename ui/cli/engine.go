@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/netstate/netns"
 	"berth/reclaim"
@@ -32,6 +32,10 @@ type engine struct {
 	demo    bool
 	log     string
 	state   string // where the record of a running gateway is
+	// watchBind lets the binds of the gateway be told. note says why that does
+	// not work, or what it costs.
+	watchBind bool
+	note      string
 	// assume is the bind of a server on another port than the gateway's, and
 	// assumeIn gives that in another network namespace, where a host can be
 	// another address; nil if it is the same everywhere.
@@ -43,14 +47,12 @@ type engine struct {
 	cancel       context.CancelFunc
 	done         chan struct{} // closed when observing has ended
 
-	mu        sync.Mutex
-	reach     ui.Reach
-	asked     bool // Refresh was called since the last reading
-	assumed   map[uint64]netstate.BindSpec
-	focus     *netstate.BindSpec
-	launching bool          // started, and neither ready nor ended
-	stop      func()        // asks the running gateway to end
-	ended     chan struct{} // closed when the newest launch has ended
+	mu      sync.Mutex
+	reach   ui.Reach
+	asked   bool // Refresh was called since the last reading
+	assumed map[uint64]netstate.BindSpec
+	focus   *netstate.BindSpec
+	newest  *watched // launch; nil if there was none
 }
 
 // startEngine begins to observe; close ends it.
@@ -60,8 +62,6 @@ func startEngine(ctx context.Context, e *engine) *engine {
 	e.observations = make(chan ui.Observation, 1)
 	e.wake = make(chan struct{}, 1)
 	e.done = make(chan struct{})
-	e.ended = make(chan struct{})
-	close(e.ended)
 	go func() {
 		defer close(e.done)
 		e.observe(ctx)
@@ -180,7 +180,7 @@ func (e *engine) observe(ctx context.Context) {
 // explain adds the holders and the verdicts to the tables.
 func (e *engine) explain(ctx context.Context, obs *ui.Observation, cache *ownerCache) error {
 	e.mu.Lock()
-	focus, launching := e.focus, e.launching
+	focus, launching := e.focus, e.newest != nil && e.newest.launching
 	e.mu.Unlock()
 
 	tables := append([]ui.Table{obs.Table}, obs.Others...) // which share their maps with these
@@ -311,7 +311,11 @@ func (e *engine) Plan(ctx context.Context, req ui.PlanRequest) (ui.Held, error) 
 		return nil, err
 	}
 	plan.Spec.NetNS = kept
-	return &heldPlan{e, plan, reclaim.Hold(e.kernel, plan)}, nil
+	h := &heldPlan{e: e, plan: plan, held: reclaim.Hold(e.kernel, plan)}
+	if req.HandOver {
+		h.support = bindnotify.Supported(ctx)
+	}
+	return h, nil
 }
 
 // heldPlan is a plan of the engine's whose targets and namespace are held.
@@ -319,9 +323,13 @@ type heldPlan struct {
 	e    *engine
 	plan reclaim.Plan
 	held *reclaim.Held
+	// support is what can be done with the binds of the next server, if the
+	// plan is that of a hand-over.
+	support bindnotify.Support
 }
 
-func (h *heldPlan) Plan() reclaim.Plan { return h.plan }
+func (h *heldPlan) Plan() reclaim.Plan          { return h.plan }
+func (h *heldPlan) Support() bindnotify.Support { return h.support }
 
 func (h *heldPlan) Run(ctx context.Context, on func(reclaim.Event)) error {
 	return h.held.Run(ctx, func(ev reclaim.Event) {
@@ -338,15 +346,17 @@ func (h *heldPlan) Close() {
 }
 
 func (e *engine) plan(ctx context.Context, req ui.PlanRequest) (reclaim.Plan, error) {
+	policy := restartPolicy(e.launch.ladder)
+	policy.Destroy = req.Destroy
+	if req.Restart || req.HandOver {
+		policy.Own = e.gateway.command.Argv
+	}
+	if req.HandOver {
+		return restartPlan(ctx, e.sys, e.gateway, policy)
+	}
 	v, err := e.kernel.Why(ctx, req.Spec)
 	if err != nil {
 		return reclaim.Plan{}, err
-	}
-	policy := reclaim.DefaultPolicy()
-	policy.Signal, policy.Grace = syscall.Signal(e.launch.signal), e.launch.grace
-	policy.Destroy = req.Destroy
-	if req.Restart {
-		policy.Own = e.gateway.command.Argv
 	}
 	self := reclaim.CurrentSelf(ctx)
 	if req.Only == 0 {
@@ -384,7 +394,7 @@ func restrict(v netstate.Verdict, pid int) (netstate.Verdict, bool) {
 func (e *engine) Gateway() ui.GatewayInfo {
 	g := &e.gateway
 	return ui.GatewayInfo{
-		Spec: g.spec, Command: g.command.Argv, Dir: g.command.Dir, Log: e.log, Demo: e.demo,
+		Spec: g.spec, Command: g.command.Argv, Note: e.note, Dir: g.command.Dir, Log: e.log, Demo: e.demo,
 		Retries: e.launch.retry.Retries, Interval: e.launch.retry.Interval,
 	}
 }

@@ -115,20 +115,25 @@ func TestEngineDoesNotProbeDuringALaunch(t *testing.T) {
 		return func(o ui.Observation) bool { return o.Verdicts[port].Evidence == want }
 	}
 	observe(t, e, "a bind was made", evidence(netstate.EvidenceBind))
-	ended, err := e.begin(func() {})
+	w, err := e.begin(func() {}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Refresh()
 	observe(t, e, "no bind was made", evidence(netstate.EvidenceRules))
-	e.settle()
-	close(ended)
+	e.end(w)
 	e.Refresh()
 	observe(t, e, "a bind was made again", evidence(netstate.EvidenceBind))
 }
 
 // kinds collects events of a launch; a channel tells of each.
 type kinds chan gatewaylaunch.Event
+
+func (k kinds) take(ev gatewaylaunch.RestartEvent) {
+	if ev.Launch != nil {
+		k <- *ev.Launch
+	}
+}
 
 func (k kinds) await(t *testing.T, kind gatewaylaunch.EventKind) gatewaylaunch.Event {
 	t.Helper()
@@ -149,7 +154,7 @@ func (k kinds) await(t *testing.T, kind gatewaylaunch.EventKind) gatewaylaunch.E
 // StartGateway returns.
 func launchGateway(ctx context.Context, e *engine) (kinds, chan error) {
 	events, result := make(kinds, 4096), make(chan error, 1)
-	go func() { result <- e.StartGateway(ctx, func(ev gatewaylaunch.Event) { events <- ev }) }()
+	go func() { result <- e.StartGateway(ctx, events.take) }()
 	return events, result
 }
 
@@ -186,7 +191,7 @@ func TestEngineRestartsTheDemoGateway(t *testing.T) {
 	e := startTestEngine(t, testDemo(port), true)
 	events, result := launchGateway(t.Context(), e)
 	first := events.await(t, gatewaylaunch.EventReady)
-	if err := e.StartGateway(t.Context(), func(gatewaylaunch.Event) {}); !errors.Is(err, errRunning) {
+	if err := e.StartGateway(t.Context(), func(gatewaylaunch.RestartEvent) {}); !errors.Is(err, errRunning) {
 		t.Errorf("a second launch: %v", err)
 	}
 	// The side that closes first keeps the TIME-WAIT, if it has taken and read

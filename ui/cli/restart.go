@@ -68,9 +68,10 @@ func (a *app) restartCommand() *cobra.Command {
 		c      consent
 		h      handover
 		dryRun bool
+		detach bool
 	)
 	cmd := &cobra.Command{
-		Use:   "restart PORT [--handover queue|overlap] -- COMMAND [ARG]…",
+		Use:   "restart PORT [--handover queue|overlap] [--detach] -- COMMAND [ARG]…",
 		Short: "Replace the server that listens on a port, without refusing a client",
 		Long: `Takes the listening socket from whoever listens on the port, ends that server
 and runs the command in its place, which gets the socket when it binds the
@@ -82,10 +83,22 @@ starts first, and if it ends before it listens, the old one goes on as if
 nothing had been. With queue nothing serves the port then.
 
 Like run, it stays with the command and ends with its status. What berth says
-goes to standard error, behind "berth: ".`,
+goes to standard error, behind "berth: ".
+
+With --detach it returns with status 0 as soon as the new server serves, and
+leaves it running: in a session of its own, with its output in a log in the
+state directory, where the next "berth PORT -- COMMAND" finds it. If it does not
+come to serve, it is stopped, and the status is its own or 6 (not in time). So a
+restart is one command for whatever calls one when a file has changed.`,
 		Example: `  berth restart 8080 --yes -- node server.js
   berth restart 8080 --handover overlap -- python3 -m http.server 8080
-  watchexec -r -- berth restart 8080 --yes -- node server.js`,
+
+  # on each change, without a refused connection:
+  watchexec --on-busy-update=queue -e js -- berth restart 8080 --yes --detach -- node server.js
+  ls *.js | entr -n berth restart 8080 --yes --detach -- node server.js
+  nodemon --exec "berth restart 8080 --yes --detach -- node" server.js
+  # in Vim:
+  :autocmd BufWritePost *.js call job_start("berth restart 8080 --yes --detach -- node server.js")`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			const example = "for example: berth restart 8080 -- node server.js"
 			switch dash := cmd.ArgsLenAtDash(); {
@@ -104,6 +117,7 @@ goes to standard error, behind "berth: ".`,
 	b.register(fs)
 	c.register(fs)
 	h.register(fs)
+	fs.BoolVar(&detach, "detach", false, "return as soon as the new server serves, and leave it running in the background")
 	fs.BoolVar(&dryRun, "dry-run", false, "show the plan and stop")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := interruptible(cmd.Context())
@@ -129,12 +143,27 @@ goes to standard error, behind "berth: ".`,
 			return err
 		}
 		defer sys.Close()
-		plan, err := a.restartPlan(ctx, sys, g, h, c)
+		policy := restartPolicy(h.ladder)
+		if !c.yes {
+			policy.Own = argv
+		}
+		plan, err := restartPlan(ctx, sys, g, policy)
 		if err != nil {
 			return err
 		}
 		if len(plan.Targets()) == 0 && plan.Feasible {
-			return a.nothingToReplace(ctx, cmd.Context(), stop, sys, g, h, dryRun)
+			a.note(fmt.Sprintf("nobody listens on port %d, so the command is only started", number))
+			l := launch{retry: gatewaylaunch.DefaultRetry(), ladder: h.ladder, readyTimeout: h.readyTimeout}
+			switch {
+			case dryRun:
+				return nil
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case detach:
+				return a.launchDetached(ctx, l.launcher(g, gatewaylaunch.NewKernel(sys)))
+			}
+			stop()
+			return a.launch(cmd.Context(), sys, g, l, false)
 		}
 		support := bindnotify.Supported(ctx)
 		if err := a.showRestart(&plan, h.how, support, g); err != nil {
@@ -151,28 +180,35 @@ goes to standard error, behind "berth: ".`,
 		if err := a.confirm(ctx, &plan, c); err != nil {
 			return err
 		}
-		// From here on the signals are the restart's.
-		stop()
-		return a.restart(cmd.Context(), gatewaylaunch.Restart{
+		r := gatewaylaunch.Restart{
 			Launcher: gatewaylaunch.Launcher{
 				Command: g.command, Spec: g.spec, ReadyTimeout: h.readyTimeout, Grace: h.grace,
 				Foreground: true, Kernel: gatewaylaunch.NewKernel(sys),
 			},
 			How: h.how, Old: held, Plan: plan, HoldFor: h.holdFor, Support: support,
-		})
+		}
+		if detach {
+			return a.restartDetached(ctx, r)
+		}
+		// From here on the signals are the restart's.
+		stop()
+		return a.restart(cmd.Context(), r)
 	}
 	return cmd
+}
+
+// restartPolicy is how a restart stops the old server.
+func restartPolicy(l ladder) reclaim.Policy {
+	policy := reclaim.DefaultPolicy()
+	policy.Signal, policy.Grace = syscall.Signal(l.signal), l.grace
+	return policy
 }
 
 // restartPlan says whom the restart stops. A server that was found at every
 // address, though only the command's usual one was assumed, is one too: a
 // restart is of what listens, wherever that is.
-func (a *app) restartPlan(ctx context.Context, sys *netstate.System, g gateway, h handover, c consent) (reclaim.Plan, error) {
-	policy := reclaim.DefaultPolicy()
-	policy.Signal, policy.Grace = syscall.Signal(h.signal), h.grace
-	if !c.yes {
-		policy.Own = g.command.Argv
-	}
+func restartPlan(ctx context.Context, sys *netstate.System, g gateway, policy reclaim.Policy) (reclaim.Plan, error) {
+	policy.Ends = true // it is the server that goes, and not its socket
 	plan, err := makePlan(ctx, sys, g.spec, policy)
 	if err != nil || !plan.Empty() || !g.guessed {
 		return gatewaylaunch.StopOnly(plan), err
@@ -192,8 +228,8 @@ func (a *app) restartPlan(ctx context.Context, sys *netstate.System, g gateway, 
 // showRestart shows what is going to happen, also that a hand-over is not
 // possible here.
 func (a *app) showRestart(plan *reclaim.Plan, how gatewaylaunch.Handover, support bindnotify.Support, g gateway) error {
-	if how != gatewaylaunch.Plain && !support.HandOver {
-		how = gatewaylaunch.Plain
+	if here := how.Here(support); here != how {
+		how = here
 		a.note(fmt.Sprintf("the socket cannot be handed over here, so clients are refused for a moment: %v", support.Err))
 	}
 	if a.json {
@@ -201,7 +237,7 @@ func (a *app) showRestart(plan *reclaim.Plan, how gatewaylaunch.Handover, suppor
 	}
 	t := a.text(&prefixed{w: a.Err})
 	if how != gatewaylaunch.Plain && support.NoNewPrivs {
-		a.note("without root, programs that the server starts cannot gain rights, as sudo does (no_new_privs)")
+		a.note(noNewPrivs)
 	}
 	if !plan.Feasible {
 		return t.Plan(plan)
@@ -209,33 +245,27 @@ func (a *app) showRestart(plan *reclaim.Plan, how gatewaylaunch.Handover, suppor
 	return t.RestartPlan(plan, how, shell(g.command.Argv))
 }
 
-// nothingToReplace starts the command as run does.
-func (a *app) nothingToReplace(ctx, launching context.Context, stop func(), sys *netstate.System, g gateway, h handover, dryRun bool) error {
-	a.note(fmt.Sprintf("nobody listens on port %d, so the command is only started", g.spec.Port))
-	if dryRun {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	stop()
-	return a.launch(launching, sys, g, launch{retry: gatewaylaunch.DefaultRetry(), ladder: h.ladder, readyTimeout: h.readyTimeout}, false)
-}
-
-func (a *app) restart(ctx context.Context, r gatewaylaunch.Restart) error {
-	// An error of standard error must not end the command, so it is ignored.
+// restartEvents tells what happens. An error of standard error must not end the
+// command, so it is ignored.
+func (a *app) restartEvents() func(gatewaylaunch.RestartEvent) {
 	t := a.text(&prefixed{w: a.Err})
 	stopping := sentences(t)
-	exit, err := r.Run(ctx, func(ev gatewaylaunch.RestartEvent) {
+	return func(ev gatewaylaunch.RestartEvent) {
 		switch {
 		case a.json:
 			_ = report.Encode(a.Err, report.NewRestart(&ev))
 		case ev.Stop != nil:
 			stopping(*ev.Stop)
+		case ev.Launch != nil && ev.Launch.Kind == gatewaylaunch.EventOutput:
+			a.note("| " + ev.Launch.Line)
 		default:
 			_ = t.Restart(&ev)
 		}
-	})
+	}
+}
+
+func (a *app) restart(ctx context.Context, r gatewaylaunch.Restart) error {
+	exit, err := r.Run(ctx, a.restartEvents())
 	var cancelled *reclaim.CancelledError
 	if errors.As(err, &cancelled) {
 		return &failure{status: exitInterrupted, err: fmt.Errorf("interrupted; %s", cancelled.What())}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"berth/gatewaylaunch"
+	"berth/gatewaylaunch/bindnotify"
 	"berth/netstate"
 	"berth/netstate/netns"
 	"berth/ui"
@@ -22,6 +23,8 @@ func (a *app) tuiCommand() *cobra.Command {
 		b bind
 		l launch
 		w where
+
+		watchBind bool
 	)
 	cmd := &cobra.Command{
 		Use:   "berth [PORT] [flags] [-- COMMAND [ARG]…]",
@@ -51,6 +54,7 @@ or not allowed, 8 no such address, 130 interrupted.`,
 	b.register(fs)
 	l.register(fs)
 	w.registerNetNS(fs)
+	fs.BoolVar(&watchBind, "watch-bind", false, watchBindHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		at, command := splitDash(cmd, args)
 		if err := l.check(fs); err != nil {
@@ -66,6 +70,9 @@ or not allowed, 8 no such address, 130 interrupted.`,
 			return err
 		}
 		defer e.sys.Close()
+		if watchBind {
+			e.watch(ctx)
+		}
 		err = a.show(ctx, e, opts)
 		if ctx.Err() != nil {
 			return ctx.Err() // however the program took the signal
@@ -214,6 +221,17 @@ func (a *app) interfaceOf(ctx context.Context, b *bind, l *launch, w *where, fs 
 	}
 	e.sys, err = netstate.Open()
 	return e, opts, err
+}
+
+// watch lets the binds of the gateway be told, where that works.
+func (e *engine) watch(ctx context.Context) {
+	support := bindnotify.Supported(ctx)
+	switch e.watchBind = support.Watch; {
+	case !e.watchBind:
+		e.note = fmt.Sprintf("its binds cannot be watched here: %v", support.Err)
+	case support.NoNewPrivs:
+		e.note = noNewPrivs
+	}
 }
 
 // again takes the command of the gateway that an earlier berth has left running

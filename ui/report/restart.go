@@ -21,6 +21,7 @@ type Restart struct {
 	Handover string `json:"handover,omitempty"`
 	Why      string `json:"why,omitempty"`
 	TookMS   *int64 `json:"took_ms,omitempty"`
+	Error    string `json:"error,omitempty"`
 	Call     *Call  `json:"call,omitempty"`
 }
 
@@ -57,6 +58,8 @@ func NewRestart(ev *gatewaylaunch.RestartEvent) any {
 		j.Handover = string(ev.How)
 	case gatewaylaunch.RestartDone:
 		j.Event, j.TookMS = "restarted", millis(ev.Took)
+	case gatewaylaunch.RestartBoth:
+		j.Error = ev.Err.Error()
 	case gatewaylaunch.RestartBind:
 		return NewCall(ev.Bind)
 	}
@@ -68,17 +71,9 @@ func NewCall(e *bindnotify.Event) Restart {
 	return Restart{Schema: Schema, Event: string(e.Kind), At: stamp(e.At), Why: e.Why, Call: newCall(e)}
 }
 
-// Call writes what a server asked for and got as one sentence.
+// Call writes what a server asked for and got as one line.
 func (t *Text) Call(e *bindnotify.Event) error {
-	s := t.call(e)
-	if s == "" {
-		// It is news where nothing else is told.
-		s = fmt.Sprintf("%s %d: %s of %s succeeded", t.Clean(e.Call.Program), e.Call.PID, e.Kind, e.Call.Addr)
-		if e.How == bindnotify.HowPassed {
-			s = fmt.Sprintf("%s %d makes its own %s of %s: %s", t.Clean(e.Call.Program), e.Call.PID, e.Kind, e.Call.Addr, t.Clean(e.Why))
-		}
-	}
-	t.line("%s. %s", s, clock(e.At))
+	t.line("%s. %s", t.Clean(e.Text()), clock(e.At))
 	return t.err
 }
 
@@ -119,21 +114,15 @@ func (t *Text) RestartPlan(p *reclaim.Plan, how gatewaylaunch.Handover, command 
 	add := func(text, most, needs string) {
 		rows = append(rows, []string{fmt.Sprintf("  %d", len(rows)+1), t.Clean(text), most, needs})
 	}
-	start := "start " + command
-	if how != gatewaylaunch.Plain {
-		add("keep what listens open: clients that connect wait in it", "", "")
-	}
-	if how == gatewaylaunch.Overlap {
-		add(start+", which gets the socket, and wait until it listens", "", "")
+	before, after := how.Around(command)
+	for _, text := range before {
+		add(text, "", "")
 	}
 	for _, s := range p.Steps {
 		add(s.Text, t.bound(s.AtMost), t.needs(s.Needs))
 	}
-	switch how {
-	case gatewaylaunch.Queue:
-		add(start+", which gets the socket", "", "")
-	case gatewaylaunch.Plain:
-		add(start+"; clients are refused until it listens", "", "")
+	for _, text := range after {
+		add(text, "", "")
 	}
 	for _, l := range table(rows) {
 		t.line("%s", l)
@@ -173,6 +162,8 @@ func (t *Text) restart(ev *gatewaylaunch.RestartEvent) string {
 		return text + t.Clean(ev.Why)
 	case gatewaylaunch.RestartDone:
 		return "the new server serves, after " + duration(ev.Took)
+	case gatewaylaunch.RestartBoth:
+		return "the new server serves, and the old one beside it: " + t.Clean(ev.Err.Error())
 	case gatewaylaunch.RestartBind:
 		return t.call(ev.Bind)
 	}
