@@ -19,7 +19,7 @@ import (
 // enoughBacklog is the least length of the queue of a socket that is handed
 // over: nobody accepts while the one server stops and the next one starts, and
 // what does not fit is tried again by the client's kernel only after a second.
-const enoughBacklog = 1024
+const enoughBacklog = 4096
 
 // Sockets are listening sockets that are kept open from one server to the
 // next. What clients have queued in them waits there. The zero value is empty.

@@ -277,9 +277,9 @@ type remote struct {
 
 func remoteOf(r *sockdiag.Record) remote { return remote{r.Remote, r.RemotePort} }
 
-// dry reports whether the old server will find nothing to accept any more. A
+// queued returns how many connections the old server is still to accept. A
 // handshake is followed until it is complete, or given up.
-func (k *keptSocket) dry() bool {
+func (k *keptSocket) queued() int {
 	if len(k.young) > 0 {
 		still := map[remote]bool{}
 		_ = k.visit(stateSynRecv, func(r *sockdiag.Record) {
@@ -287,13 +287,27 @@ func (k *keptSocket) dry() bool {
 				still[at] = true
 			}
 		})
-		if k.young = still; len(still) > 0 {
-			return false
-		}
+		k.young = still
 	}
 	// Of a listener this is the length of its queue (tcp_get_info).
 	info, err := unix.GetsockoptTCPInfo(k.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State != stateListen || info.Unacked == 0
+	if err != nil || info.State != stateListen {
+		return len(k.young)
+	}
+	return len(k.young) + int(info.Unacked)
+}
+
+// queued returns how many connections are queued where no new ones come.
+func (s *Sockets) queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, k := range s.kept {
+		if s.steeredAt(k.key) {
+			n += k.queued()
+		}
+	}
+	return n
 }
 
 const stateListen = 10 // include/net/tcp_states.h
@@ -334,6 +348,9 @@ func (s *Sockets) Withdraw() {
 const (
 	quietMost       = time.Second
 	quietMostBeside = 5 * time.Second
+	// drainMost bounds the wait for a server that accepts slowly, and would
+	// reset all that is left in its queue.
+	drainMost = 20 * time.Second
 	// lookEvery is how often that is looked at. No event tells of an answer that
 	// another process has given; a look costs some 100 µs.
 	lookEvery = 500 * time.Microsecond
@@ -341,8 +358,9 @@ const (
 
 // Drain waits until the old server, which gets no new connections any more, has
 // accepted those that it had and owes no answer on any: twice in a row, since a
-// connection is nowhere to be seen while it is being accepted. It gives up after
-// a second, or after five if another server serves beside it.
+// connection is nowhere to be seen while it is being accepted. It gives up when
+// the queue has not become shorter for a second, or for five if another server
+// serves beside it.
 func (s *Sockets) Drain(ctx context.Context, holders []netstate.Holder, beside bool) error {
 	p := &pause{sockets: s}
 	defer p.close()
@@ -355,14 +373,19 @@ func (s *Sockets) Drain(ctx context.Context, holders []netstate.Holder, beside b
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	quiet := 0
-	for deadline := time.Now().Add(most); quiet < 2 && time.Now().Before(deadline); {
+	quiet, least := 0, s.queued()
+	began := time.Now()
+	for deadline := began.Add(most); quiet < 2 && time.Now().Before(deadline); {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if quiet++; s.any(func(k *keptSocket) bool { return s.steeredAt(k.key) && !k.dry() }) || p.busy() {
+		n := s.queued()
+		if n < least && time.Since(began) < drainMost {
+			least, deadline = n, time.Now().Add(most)
+		}
+		if quiet++; n > 0 || p.busy() {
 			quiet = 0
 		}
 	}
