@@ -118,6 +118,17 @@ func TestSuccessor(t *testing.T) {
 			if got := accepts(t, ln); got != n {
 				t.Errorf("%d of %d after it was withdrawn", got, n)
 			}
+			// The same if this process ends, however that happens.
+			if err := errors.Join(sockets.Succeed(), sockets.Steer()); err != nil {
+				t.Fatal(err)
+			}
+			sockets.Close()
+			for range n {
+				dial(t, to.String())
+			}
+			if got := accepts(t, ln); got != n {
+				t.Errorf("%d of %d after all was closed here", got, n)
+			}
 		})
 	}
 }
@@ -198,12 +209,6 @@ func TestSuccessorOfAnotherUser(t *testing.T) {
 func TestSuccessorInTheWay(t *testing.T) {
 	lab.NeedNamespace(t)
 	_, _, sockets := adopted(t, "127.0.0.1:2130")
-	// A client whose own port it is, and which has no option that would help.
-	target, _, _ := listen(t, "127.0.0.1:2131")
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2130}}
-	if _, err := d.Dial("tcp", target.Addr().String()); err == nil {
-		t.Skip("a client may take a listener's port here")
-	}
 	// Another listener of the address that stays.
 	for _, k := range sockets.kept {
 		k.turn(reusePort, true)
