@@ -100,12 +100,26 @@ func StopOnly(p reclaim.Plan) reclaim.Plan {
 	return p
 }
 
+// Way is how connections get from the old server to the new one.
+type Way string
+
+// The ways.
+const (
+	// WaySuccessor: the new server gets a socket of its own in the old one's
+	// SO_REUSEPORT group, and the old one no new connection from then on. It is
+	// asked to end when it has answered all that it had accepted.
+	WaySuccessor Way = "successor"
+	// WayShared: both have the same socket, because Why. The old server may
+	// accept in its last instant, and drop what it has accepted.
+	WayShared Way = "shared"
+)
+
 // RestartKind is what a RestartEvent tells.
 type RestartKind string
 
 // The events of a restart.
 const (
-	RestartAdopted RestartKind = "adopted" // Count listening sockets are kept open
+	RestartAdopted RestartKind = "adopted" // Count listening sockets are kept open, in the Way
 	RestartWeaker  RestartKind = "weaker"  // the order became How, because of Why
 	RestartStop    RestartKind = "stop"    // the old server: Stop
 	RestartLaunch  RestartKind = "launch"  // the new server: Launch
@@ -123,6 +137,7 @@ type RestartEvent struct {
 	Kind   RestartKind
 	Count  int
 	How    Handover
+	Way    Way
 	Why    string
 	Took   time.Duration
 	Err    error
@@ -131,10 +146,13 @@ type RestartEvent struct {
 	Bind   *bindnotify.Event
 }
 
-// RestartError says that the new server ended before it listened, and who
-// serves now.
+// RestartError says that the new server ended before it had taken over, and
+// who serves now.
 type RestartError struct {
 	Exit ExitStatus
+	// Listened is set if it had begun to listen, and ended before the old one
+	// was stopped. Clients that had connected to it have been reset.
+	Listened bool
 	// OldServes is set if the old server was not stopped and goes on.
 	OldServes bool
 	// Err is what the launch returned, or nil.
@@ -143,6 +161,9 @@ type RestartError struct {
 
 func (e *RestartError) Error() string {
 	text := fmt.Sprintf("the new server ended with %s before it listened", e.Exit)
+	if e.Listened {
+		text = fmt.Sprintf("the new server ended with %s as soon as it listened, and its clients were reset", e.Exit)
+	}
 	var start *StartError
 	if errors.As(e.Err, &start) {
 		text = start.Error()
@@ -178,6 +199,7 @@ func (r *Restart) Run(ctx context.Context, on func(RestartEvent)) (ExitStatus, e
 		err := s.stopOld(stopping)
 		heard()
 		if err != nil {
+			s.spare()
 			return ExitStatus{}, err
 		}
 	}
@@ -202,11 +224,12 @@ func (r *Restart) Run(ctx context.Context, on func(RestartEvent)) (ExitStatus, e
 	})
 	ended()
 	watching.Wait()
+	s.spare()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !s.listened && ctx.Err() == nil && s.how != Plain:
-		return exit, &RestartError{Exit: exit, OldServes: !s.stopped, Err: err}
+	case (!s.listened || !s.stopped) && ctx.Err() == nil && s.how != Plain:
+		return exit, &RestartError{Exit: exit, Listened: s.listened, OldServes: !s.stopped, Err: err}
 	case s.stopErr != nil && err == nil:
 		err = s.stopErr
 	}
@@ -277,7 +300,11 @@ func (s *restarting) adopt() {
 		err = s.takeSockets()
 	}
 	if err == nil {
-		s.emit(RestartEvent{Kind: RestartAdopted, Count: s.sockets.Len()})
+		e := RestartEvent{Kind: RestartAdopted, Count: s.sockets.Len(), Way: WaySuccessor}
+		if err := s.sockets.Succeed(); err != nil {
+			e.Way, e.Why = WayShared, err.Error()
+		}
+		s.emit(e)
 		return
 	}
 	if s.how == Queue || !s.Support.Hold {
@@ -336,22 +363,57 @@ func (s *restarting) takeSockets() error {
 	return nil
 }
 
-// stopOld asks the old server to end, waits until it has, and makes what it
-// has shut down on the way listen again.
+// spare gives an old server that has not been stopped its connections back.
+func (s *restarting) spare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.sockets.Withdraw()
+	}
+}
+
+// stopOld asks the old server to end, once it has nothing left to do, and
+// waits until it has ended. An error before that leaves it alone.
 func (s *restarting) stopOld(ctx context.Context) error {
+	if s.how == Queue && s.sockets.Succeeded() {
+		if err := s.sockets.Steer(); err != nil {
+			s.sockets.Withdraw() // then they share
+		}
+	}
+	if !s.sockets.Succeeded() {
+		return s.stopSharer(ctx)
+	}
+	if err := s.sockets.Drain(ctx, s.Plan.Targets(), s.how == Overlap); err != nil {
+		return err
+	}
+	if err := s.end(ctx, func() {}); err != nil {
+		return err
+	}
+	s.sockets.Leave()
+	return nil
+}
+
+// end asks the old server to end and waits for it.
+func (s *restarting) end(ctx context.Context, signalled func()) error {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
+	return s.Old.Run(ctx, func(e reclaim.Event) {
+		if e.Kind == reclaim.EventSignal {
+			signalled()
+		}
+		s.emit(RestartEvent{Kind: RestartStop, Stop: &e})
+	})
+}
+
+// stopSharer stops an old server that has the sockets which the new one gets,
+// and makes what it shuts down on the way listen again.
+func (s *restarting) stopSharer(ctx context.Context) error {
 	// It is asked while it stands still, and hears it as soon as it runs on.
 	resume := s.sockets.Pause(ctx, s.Plan.Targets(), s.how == Overlap)
 	defer resume()
 	stopRelisten := s.relisten()
-	err := s.Old.Run(ctx, func(e reclaim.Event) {
-		if e.Kind == reclaim.EventSignal {
-			resume()
-		}
-		s.emit(RestartEvent{Kind: RestartStop, Stop: &e})
-	})
+	err := s.end(ctx, resume)
 	stopRelisten()
 	return errors.Join(err, s.sockets.Listen())
 }

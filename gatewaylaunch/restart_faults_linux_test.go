@@ -74,6 +74,40 @@ func TestRestartOfACommandThatFails(t *testing.T) {
 	}
 }
 
+// TestRestartWhoseNewServerDiesAtOnce: it has listened, and its clients are
+// lost; the old server was not told to end, has its queue again, and serves.
+func TestRestartWhoseNewServerDiesAtOnce(t *testing.T) {
+	addr := freeAddress(t)
+	first(t, addr, helperCommand("http", addr))
+	// A connection without a request keeps the old server for half a second.
+	idle, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	r := restartOf(t, addr, Overlap, helperCommand("http", addr))
+	way := Way("")
+	pid := 0
+	_, err = r.Run(t.Context(), func(e RestartEvent) {
+		switch {
+		case e.Kind == RestartAdopted:
+			way = e.Way
+		case e.Bind != nil && e.Bind.Kind == bindnotify.KindListen:
+			pid = e.Bind.Call.PID
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	var failed *RestartError
+	if !errors.As(err, &failed) || !failed.OldServes || !failed.Listened || way != WaySuccessor {
+		t.Errorf("%s, %v", way, err)
+	}
+	for range 20 {
+		if !serves(addr) {
+			t.Fatal("the old server does not serve")
+		}
+	}
+}
+
 // TestRestartAtAnotherAddress: the old server's socket is of no use, so the new
 // one waits until the old one has ended.
 func TestRestartAtAnotherAddress(t *testing.T) {

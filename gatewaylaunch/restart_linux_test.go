@@ -133,13 +133,18 @@ func replace(t *testing.T, addr string, how Handover, command Command, load *cli
 	}
 	t.Cleanup(func() { sys.Close() })
 	spec := specOf(addr)
-	v, err := sys.Why(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan := StopOnly(reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(t.Context())))
-	if !plan.Feasible || len(plan.Targets()) == 0 {
-		t.Fatalf("%+v", plan)
+	var plan reclaim.Plan
+	// The launch of the server that is to go now belongs to this process, too,
+	// and duplicates its listener for an instant to read its options.
+	for deadline := time.Now().Add(5 * time.Second); !plan.Feasible || len(plan.Targets()) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", plan)
+		}
+		v, err := sys.Why(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan = StopOnly(reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(t.Context())))
 	}
 	held := reclaim.Hold(reclaim.NewSystem(sys), plan)
 	t.Cleanup(held.Close)
@@ -234,12 +239,6 @@ func TestRestartUnderLoad(t *testing.T) {
 	for _, server := range servers(t) {
 		for _, how := range hows {
 			t.Run(server.name+" "+string(how), func(t *testing.T) {
-				// One may happen on a machine that is so busy that a client's
-				// request comes long after its connection.
-				most := 1
-				if server.drops {
-					most = *restarts
-				}
 				addr := freeAddress(t)
 				host, port, _ := net.SplitHostPort(addr)
 				c := server.command(t, host, port)
@@ -260,7 +259,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				if how != Plain && load.refused > 0 {
 					t.Errorf("%d refused", load.refused)
 				}
-				if how == Overlap && load.reset > most {
+				if how != Plain && load.reset > 0 {
 					t.Errorf("%d reset", load.reset)
 				}
 			})

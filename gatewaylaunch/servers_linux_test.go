@@ -19,19 +19,15 @@ type server struct {
 	command func(t *testing.T, host, port string) Command
 	// request is sent to it, if not that of HTTP.
 	request string
-	// drops is set for one that takes connections after SIGTERM and closes them
-	// without an answer: Go's http.Server does for some 100 µs, redis until its
-	// next tick and java until the virtual machine has ended.
-	drops bool
 	// slow ones are left out of the short run.
 	slow bool
 }
 
 var known = []server{
-	{name: "go http", drops: true, command: func(_ *testing.T, host, port string) Command {
+	{name: "go http", command: func(_ *testing.T, host, port string) Command {
 		return helperCommand("http", net.JoinHostPort(host, port))
 	}},
-	{name: "demo", drops: true, command: func(_ *testing.T, host, port string) Command {
+	{name: "demo", command: func(_ *testing.T, host, port string) Command {
 		return helperCommand("demo", net.JoinHostPort(host, port))
 	}},
 	{name: "python http.server", program: "python3", command: func(t *testing.T, host, port string) Command {
@@ -46,7 +42,7 @@ var known = []server{
 	{name: "nginx reuseport", program: "nginx", slow: true, command: func(t *testing.T, host, port string) Command {
 		return nginx(t, net.JoinHostPort(host, port)+" reuseport")
 	}},
-	{name: "redis", program: "redis-server", slow: true, drops: true, request: "PING\r\nQUIT\r\n", command: func(t *testing.T, host, port string) Command {
+	{name: "redis", program: "redis-server", slow: true, request: "PING\r\nQUIT\r\n", command: func(t *testing.T, host, port string) Command {
 		return Command{Argv: []string{"redis-server", "--port", port, "--bind", host, "--save", "", "--dir", t.TempDir()}}
 	}},
 	{name: "gunicorn", program: "gunicorn", slow: true, command: func(t *testing.T, host, port string) Command {
@@ -54,7 +50,7 @@ var known = []server{
 		write(t, filepath.Join(dir, "app.py"), "def app(environ, start):\n    start('200 OK', [])\n    return [b'ok']\n")
 		return Command{Argv: []string{"gunicorn", "-w", "2", "-b", net.JoinHostPort(host, port), "app:app"}, Dir: dir}
 	}},
-	{name: "java HttpServer", program: "java", slow: true, drops: true, command: func(t *testing.T, host, port string) Command {
+	{name: "java HttpServer", program: "java", slow: true, command: func(t *testing.T, host, port string) Command {
 		source := filepath.Join(t.TempDir(), "Server.java")
 		write(t, source, `import com.sun.net.httpserver.HttpServer;
 import java.net.InetSocketAddress;

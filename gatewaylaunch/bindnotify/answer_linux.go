@@ -280,11 +280,11 @@ func (c *call) listen() answer {
 		return passed
 	}
 	backlog := c.event.Call.Backlog
-	if c.config.Sockets.use(c.sock.inode) {
-		backlog = max(backlog, enoughBacklog)
-	}
 	c.event.How = HowMade
-	errno := c.sock.listen(backlog)
+	kept, errno := c.config.Sockets.use(c.sock.inode, backlog)
+	if !kept {
+		errno = c.sock.listen(backlog)
+	}
 	c.event.Call.Addr = c.sock.local().addrPort()
 	return answer{errno: errno}
 }

@@ -62,6 +62,24 @@ func (*Sockets) Len() int { return 0 }
 // Left is 0.
 func (*Sockets) Left() int { return 0 }
 
+// Succeed fails on this system.
+func (*Sockets) Succeed() error { return unsupported("make a second socket") }
+
+// Succeeded is false.
+func (*Sockets) Succeeded() bool { return false }
+
+// Steer does nothing.
+func (*Sockets) Steer() error { return nil }
+
+// Drain does nothing.
+func (*Sockets) Drain(context.Context, []netstate.Holder, bool) error { return nil }
+
+// Withdraw does nothing.
+func (*Sockets) Withdraw() {}
+
+// Leave does nothing.
+func (*Sockets) Leave() {}
+
 // Pause does nothing.
 func (*Sockets) Pause(context.Context, []netstate.Holder, bool) (resume func()) { return func() {} }
 

@@ -20,18 +20,12 @@ import (
 )
 
 const (
-	// quietMost bounds the wait for a moment in which no answer is owed; after
-	// it, somebody's request is cut off, as it would be without the wait. While
-	// another server has the sockets too, nobody waits for the end of it.
-	quietMost       = time.Second
-	quietMostBeside = 5 * time.Second
 	// youngMost is how long a connection counts as one whose request is still
 	// to come. Browsers open some in advance and leave them idle.
 	youngMost = 500 * time.Millisecond
 	// stoppedMost bounds the wait until all threads have stopped, and that
 	// until somebody else has accepted what is queued.
 	stoppedMost = 20 * time.Millisecond
-	lookEvery   = 500 * time.Microsecond
 )
 
 // Pause stops the processes (SIGSTOP) at a moment in which none of them owes
@@ -108,8 +102,8 @@ type pause struct {
 	helper  *channel
 }
 
-// open takes hold of the processes, and gives the same hold to the helper.
-func (p *pause) open(holders []netstate.Holder) error {
+// hold takes hold of the processes.
+func (p *pause) hold(holders []netstate.Holder) error {
 	for _, h := range holders {
 		fd, err := unix.PidfdOpen(h.ID.PID, 0)
 		if err != nil {
@@ -119,6 +113,14 @@ func (p *pause) open(holders []netstate.Holder) error {
 		if now, err := netstate.IdentifyProcess(h.ID.PID); err != nil || now != h.ID {
 			return os.ErrProcessDone
 		}
+	}
+	return nil
+}
+
+// open takes hold of the processes, and gives the same hold to the helper.
+func (p *pause) open(holders []netstate.Holder) error {
+	if err := p.hold(holders); err != nil {
+		return err
 	}
 	c, end, err := newChannel()
 	if err != nil {

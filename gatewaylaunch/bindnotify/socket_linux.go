@@ -121,6 +121,16 @@ func (s *socket) listen(backlog int) unix.Errno {
 	return errno
 }
 
+// sockaddr is the address in the form that a call takes.
+func (a address) sockaddr() unix.Sockaddr {
+	if a.family == netstate.INET {
+		return &unix.SockaddrInet4{Port: int(a.port), Addr: a.ip.As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.port), Addr: a.ip.As16(), ZoneId: a.scope}
+}
+
+func (k key) addrPort() netip.AddrPort { return netip.AddrPortFrom(k.ip, k.port) }
+
 func (s *socket) nonblocking() (bool, error) {
 	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
 	return flags&unix.O_NONBLOCK != 0, os.NewSyscallError("fcntl F_GETFL", err)
@@ -228,6 +238,15 @@ func (s *socket) get(o option) ([]byte, error) {
 		return nil, errno
 	}
 	return value[:size], nil
+}
+
+// turn switches an option on or off.
+func (s *socket) turn(o option, on bool) {
+	value := 0
+	if on {
+		value = 1
+	}
+	_ = unix.SetsockoptInt(s.fd, o.level, o.name, value) // what must have worked is seen by the call that needs it
 }
 
 func (s *socket) set(o option, value []byte) {

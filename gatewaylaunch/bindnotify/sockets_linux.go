@@ -3,6 +3,7 @@
 package bindnotify
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,12 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/netstate"
+	"berth/netstate/netns"
 )
 
 // enoughBacklog is the least length of the queue of a socket that is handed
 // over: nobody accepts while the one server stops and the next one starts, and
 // what does not fit is tried again by the client's kernel only after a second.
-const enoughBacklog = 1024
+const enoughBacklog = 4096
 
 // Sockets are listening sockets that are kept open from one server to the
 // next. What clients have queued in them waits there. The zero value is empty.
@@ -26,11 +28,45 @@ type Sockets struct {
 	kept []*keptSocket
 }
 
+// keptSocket is a listener of an old server.
 type keptSocket struct {
 	*socket
-	key key
-	// given: a program has got it; used: and has called listen on it.
+	key    key
+	space  netns.Namespace
+	shares bool // it had SO_REUSEPORT from the beginning
+
+	// next is its successor, nil where it has none.
+	next    *socket
+	steered bool            // next listens, and its group's connections go to the first of it
+	young   map[remote]bool // whose handshake had begun before that
+	left    bool            // its server has ended, and it is closed here
+	asks    bool            // the new server wants SO_REUSEPORT itself
+
+	// given: a program has got what stands in for it; used: and has called
+	// listen on it.
 	given, used bool
+}
+
+// heir is what a program gets in its place.
+func (k *keptSocket) heir() *socket {
+	if k.next != nil {
+		return k.next
+	}
+	return k.socket
+}
+
+// end closes all that is open here. Whoever shares the address with the new
+// server from now on needs its consent again.
+func (k *keptSocket) end() {
+	if k.next != nil {
+		if k.left && !k.asks {
+			k.next.turn(reusePort, false)
+		}
+		k.next.close()
+	}
+	if !k.left {
+		k.close()
+	}
 }
 
 // Adopt duplicates a listening socket of a process that need not have been
@@ -68,9 +104,15 @@ func (s *Sockets) Adopt(h netstate.Holder, l *netstate.Socket) error {
 		sock.close()
 		return fail(os.NewSyscallError("listen", errno), "")
 	}
+	space, err := spaceOf(h.ID.PID, sock.netns)
+	if err != nil {
+		sock.close()
+		return fail(err, "")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kept = append(s.kept, &keptSocket{socket: sock, key: sock.key(sock.local())})
+	s.kept = append(s.kept, &keptSocket{socket: sock, key: sock.key(sock.local()), space: space,
+		shares: sock.is(unix.SOL_SOCKET, unix.SO_REUSEPORT)})
 	return nil
 }
 
@@ -95,12 +137,12 @@ func (s *Sockets) Left() int {
 }
 
 // Listen makes those listen again that their old server has shut down when it
-// ended: all who have the socket share its state.
+// ended: all who have the socket share its state. A successor is its own.
 func (s *Sockets) Listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.kept {
-		if k.is(unix.SOL_SOCKET, unix.SO_ACCEPTCONN) {
+		if k.next != nil || k.is(unix.SOL_SOCKET, unix.SO_ACCEPTCONN) {
 			continue
 		}
 		if errno := k.listen(enoughBacklog); errno != 0 {
@@ -116,7 +158,7 @@ func (s *Sockets) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.kept {
-		k.close()
+		k.end()
 	}
 	s.kept = nil
 	return nil
@@ -137,21 +179,30 @@ func (s *Sockets) give(asked key, reusePort bool, uid uint32, any bool, do func(
 		if k.key != asked || reusePort && k.given || !any && k.uid != uid {
 			continue
 		}
-		if err := do(k.socket); err != nil {
+		if err := do(k.heir()); err != nil {
 			return true, err
 		}
-		k.given = true
+		k.given, k.asks = true, k.asks || reusePort
 		return true, nil
 	}
 	return false, nil
 }
 
-// use reports whether the socket is one of these, and counts it as used.
-func (s *Sockets) use(inode uint64) bool {
-	return s.any(func(k *keptSocket) bool {
-		k.used = k.used || k.inode == inode
-		return k.inode == inode
-	})
+// use makes the socket listen if it is one of these, and counts it as used.
+func (s *Sockets) use(inode uint64, backlog int) (found bool, errno unix.Errno) {
+	if s == nil {
+		return false, 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.kept {
+		if k.heir().inode == inode {
+			errors.As(s.listen(k, max(backlog, enoughBacklog)), &errno)
+			k.used = k.used || errno == 0
+			return true, errno
+		}
+	}
+	return false, 0
 }
 
 // serves reports whether one of the sockets has the port.
@@ -180,7 +231,8 @@ func (s *Sockets) release(asked key) {
 		if k.given || !k.key.overlaps(asked) {
 			return false
 		}
-		k.close()
+		k.lend(false)
+		k.end()
 		return true
 	})
 }
