@@ -259,7 +259,9 @@ func TestRestartUnderLoad(t *testing.T) {
 				if how != Plain && load.refused > 0 {
 					t.Errorf("%d refused", load.refused)
 				}
-				if how != Plain && load.reset > 0 {
+				// With queue, an old server that is killed at the end of its
+				// grace resets whom it still served.
+				if how == Overlap && load.reset > 0 {
 					t.Errorf("%d reset", load.reset)
 				}
 			})
