@@ -3,6 +3,7 @@ package reclaim_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,11 +15,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"berth/netstate"
 	"berth/netstate/lab"
+	"berth/reclaim"
 )
 
 // The test binary plays every other process too: run with this variable it is
@@ -212,6 +215,124 @@ func vanish(words []string) {
 	cmd := role("hold " + strings.Join(words, " "))
 	cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
 	die(cmd.Start())
+}
+
+// connect ADDR connects, says from where, and then what became of it.
+func connect(words []string) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	die(err)
+	if len(words) > 1 {
+		from := netip.MustParseAddrPort(words[1])
+		die(unix.Bind(fd, &unix.SockaddrInet4{Addr: from.Addr().As4(), Port: int(from.Port())}))
+	}
+	to := netip.MustParseAddrPort(words[0])
+	die(unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
+	sa, err := unix.Getsockname(fd)
+	die(err)
+	fmt.Println(netip.AddrPortFrom(netip.AddrFrom4(sa.(*unix.SockaddrInet4).Addr), uint16(sa.(*unix.SockaddrInet4).Port)))
+	_, err = unix.Read(fd, make([]byte, 1))
+	fmt.Println(err)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// free ADDR [fast] carries out a plan and stops at each event until it is told
+// to go on by a line of its input.
+func free(words []string) {
+	addr := netip.MustParseAddrPort(words[0])
+	sys, err := netstate.Open()
+	die(err)
+	k := reclaim.NewSystem(sys)
+	policy := reclaim.DefaultPolicy()
+	impatient(&policy)
+	policy.Fast = len(words) > 1
+	ctx := context.Background()
+	v, err := k.Why(ctx, netstate.NewBindSpec(addr.Addr(), addr.Port()))
+	die(err)
+	in := bufio.NewReader(os.Stdin)
+	fmt.Println("planned")
+	in.ReadString('\n')
+	die(reclaim.Run(ctx, k, reclaim.NewPlan(v, policy, reclaim.CurrentSelf(ctx)), func(e reclaim.Event) {
+		fmt.Println(e.Kind)
+		in.ReadString('\n')
+	}))
+	fmt.Println("done")
+}
+
+// reuse is the first process of a pid namespace. It says what is wrong.
+func reuse([]string) {
+	die(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	die(unix.Mount("proc", "/proc", "proc", 0, ""))
+	sys, err := netstate.Open()
+	die(err)
+	k := reclaim.NewSystem(sys)
+	ctx := context.Background()
+	start := func(words string) (*exec.Cmd, io.Closer, string) {
+		cmd := role(words)
+		stdin, err := cmd.StdinPipe()
+		die(err)
+		out, err := cmd.StdoutPipe()
+		die(err)
+		die(cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		die(err)
+		return cmd, stdin, strings.TrimSpace(line)
+	}
+	for _, held := range []bool{false, true} {
+		old, _, at := start("hold")
+		addr := netip.MustParseAddrPort(at)
+		spec := netstate.NewBindSpec(addr.Addr(), addr.Port())
+		v, err := k.Why(ctx, spec)
+		die(err)
+		plan := reclaim.NewPlan(v, reclaim.DefaultPolicy(), reclaim.CurrentSelf(ctx))
+		var hold *reclaim.Held
+		if held {
+			hold = reclaim.Hold(k, plan)
+		}
+		die(old.Process.Kill())
+		old.Wait()
+		// Start times are compared to a hundredth of a second.
+		time.Sleep(20 * time.Millisecond)
+		pid := old.Process.Pid
+		var stranger *exec.Cmd
+		for range 100 { // this process's own threads take numbers too
+			die(os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0))
+			stranger, _, _ = start("inherited")
+			if stranger.Process.Pid == pid {
+				break
+			}
+			stranger.Process.Kill()
+			stranger.Wait()
+		}
+		if stranger.Process.Pid != pid {
+			fmt.Println("no process got the number", pid)
+			continue
+		}
+		if !held {
+			hold = reclaim.Hold(k, plan)
+		}
+		signals := 0
+		err = hold.Run(ctx, func(e reclaim.Event) {
+			if e.Kind == reclaim.EventSignal {
+				signals++
+			}
+		})
+		hold.Close()
+		switch {
+		case signals > 0:
+			fmt.Println("a signal was sent")
+		case held && err != nil:
+			// What was held has ended, and the port is free without a signal.
+			fmt.Println("held:", err)
+		case !held && !errors.Is(err, reclaim.ErrStale):
+			fmt.Println("not held:", err)
+		}
+		if err := alive(pid); err != nil {
+			fmt.Println("the stranger was hit:", err)
+		}
+		stranger.Process.Kill()
+		stranger.Wait()
+	}
+	fmt.Println("done")
 }
 
 // role is this binary in a role.
